@@ -1,0 +1,193 @@
+//! Connections: two owned halves that move bytes in order, and what is known about the peer.
+
+use std::{
+    fmt, io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use futures_core::Stream;
+use futures_sink::Sink;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::{Endpoint, Error, PeerIdentity};
+
+/// The most of one vectored write that is handed to a frame sink as one frame.
+const MAX_SINK_FRAME: usize = 64 * 1024;
+
+/// One established connection: bytes in order both ways, or an error.
+///
+/// One concrete type whatever the transport: the halves are boxed once per connection, and each poll moves a
+/// whole batch, so the indirect call does not count.
+pub struct Connection {
+    reader: ReadHalf,
+    writer: WriteHalf,
+    info: ConnectionInfo,
+}
+
+/// What is known about a connection besides its bytes.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ConnectionInfo {
+    /// Our end.
+    pub local: Endpoint,
+    /// The peer's end; for an accepted Unix connection the listening address, as the dialler has none.
+    pub remote: Endpoint,
+    /// Who the peer is, as the kernel or a certificate tells.
+    pub peer: PeerIdentity,
+}
+
+impl ConnectionInfo {
+    /// Facts about a connection between these two endpoints.
+    pub fn new(local: Endpoint, remote: Endpoint, peer: PeerIdentity) -> Self {
+        Self { local, remote, peer }
+    }
+}
+
+impl Connection {
+    /// A connection over a byte stream.
+    pub fn from_bytes(
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        info: ConnectionInfo,
+    ) -> Self {
+        Self {
+            reader: ReadHalf(Reader::Bytes(Box::new(reader))),
+            writer: WriteHalf(Writer::Bytes(Box::new(writer))),
+            info,
+        }
+    }
+
+    /// A connection over a transport that moves whole frames, reliably and in order.
+    ///
+    /// The frames carry a byte stream: their boundaries mean nothing to what runs above.
+    pub fn from_frames(
+        reader: impl Stream<Item = Result<Bytes, Error>> + Send + Unpin + 'static,
+        writer: impl Sink<Bytes, Error = Error> + Send + Unpin + 'static,
+        info: ConnectionInfo,
+    ) -> Self {
+        Self {
+            reader: ReadHalf(Reader::Frames { stream: Box::new(reader), rest: Bytes::new() }),
+            writer: WriteHalf(Writer::Frames(Box::new(writer))),
+            info,
+        }
+    }
+
+    /// Endpoints and identity.
+    pub fn info(&self) -> &ConnectionInfo {
+        &self.info
+    }
+
+    /// The two halves, each with one owner, and the facts.
+    pub fn into_parts(self) -> (ReadHalf, WriteHalf, ConnectionInfo) {
+        (self.reader, self.writer, self.info)
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+/// The half that reads; use it as [`AsyncRead`].
+pub struct ReadHalf(Reader);
+
+enum Reader {
+    Bytes(Box<dyn AsyncRead + Send + Unpin>),
+    Frames { stream: Box<dyn Stream<Item = Result<Bytes, Error>> + Send + Unpin>, rest: Bytes },
+}
+
+impl AsyncRead for ReadHalf {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().0 {
+            Reader::Bytes(reader) => Pin::new(reader).poll_read(cx, buf),
+            Reader::Frames { stream, rest } => {
+                while rest.is_empty() {
+                    match ready!(Pin::new(&mut *stream).poll_next(cx)) {
+                        Some(frame) => *rest = frame?,
+                        None => return Poll::Ready(Ok(())),
+                    }
+                }
+                let count = rest.len().min(buf.remaining());
+                buf.put_slice(&rest[..count]);
+                rest.advance(count);
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ReadHalf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReadHalf")
+    }
+}
+
+/// The half that writes; use it as [`AsyncWrite`]. Closing it is seen by the peer as end of stream.
+pub struct WriteHalf(Writer);
+
+enum Writer {
+    Bytes(Box<dyn AsyncWrite + Send + Unpin>),
+    Frames(Box<dyn Sink<Bytes, Error = Error> + Send + Unpin>),
+}
+
+impl AsyncWrite for WriteHalf {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().0 {
+            Writer::Bytes(writer) => Pin::new(writer).poll_write_vectored(cx, bufs),
+            Writer::Frames(sink) => {
+                ready!(Pin::new(&mut *sink).poll_ready(cx))?;
+                let mut frame = Vec::new();
+                for buf in bufs {
+                    let count = buf.len().min(MAX_SINK_FRAME - frame.len());
+                    frame.extend_from_slice(&buf[..count]);
+                }
+                if frame.is_empty() {
+                    return Poll::Ready(Ok(0));
+                }
+                let count = frame.len();
+                Pin::new(&mut *sink).start_send(Bytes::from(frame))?;
+                // Nobody flushes a byte stream, so the frame is set moving here; how far it got does not matter.
+                let _ = Pin::new(&mut *sink).poll_flush(cx)?;
+                Poll::Ready(Ok(count))
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.0 {
+            Writer::Bytes(writer) => writer.is_write_vectored(),
+            Writer::Frames(_) => true,
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().0 {
+            Writer::Bytes(writer) => Pin::new(writer).poll_flush(cx),
+            Writer::Frames(sink) => Pin::new(sink).poll_flush(cx).map_err(Into::into),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().0 {
+            Writer::Bytes(writer) => Pin::new(writer).poll_shutdown(cx),
+            Writer::Frames(sink) => Pin::new(sink).poll_close(cx).map_err(Into::into),
+        }
+    }
+}
+
+impl fmt::Debug for WriteHalf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WriteHalf")
+    }
+}

@@ -1,0 +1,167 @@
+//! The one error type of this crate: what was attempted, where, and what came of it.
+
+use std::{io, sync::Arc};
+
+use crate::Endpoint;
+
+/// What went wrong in a transport, a lease or a name look-up.
+///
+/// It is `Clone`, because several waiters may have to see the same failure, and it maps to [`io::Error`] by
+/// [`Error::kind`].
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The peer's identity is not one that the listener's or dialler's [`Access`](crate::Access) rule admits.
+    #[error("access to {endpoint} denied for {peer}")]
+    AccessDenied {
+        /// Where the connection was made.
+        endpoint: Endpoint,
+        /// The identity that was refused, as the kernel told it.
+        peer: String,
+    },
+    /// Somebody else serves or holds this address.
+    #[error("{endpoint} is in use{}", holder_text(*.holder))]
+    AddrInUse {
+        /// The address that was asked for.
+        endpoint: Endpoint,
+        /// The process that holds it, when it is known; for display only.
+        holder: Option<u32>,
+    },
+    /// Nobody listens there, although the address exists.
+    #[error("connection to {endpoint} refused: nobody is listening")]
+    ConnectionRefused {
+        /// The address that was dialled.
+        endpoint: Endpoint,
+    },
+    /// The operating system reported a failure.
+    #[error("{operation} failed for {endpoint}")]
+    Io {
+        /// The operation, as a verb: `connect`, `bind`, `accept`.
+        operation: &'static str,
+        /// The place where it was attempted.
+        endpoint: String,
+        /// The operating system's own report.
+        #[source]
+        source: Arc<io::Error>,
+    },
+    /// The holder of a lease found that it lost it: the lock file was replaced and the new one is taken.
+    #[error("the lease on {name} was lost to another process")]
+    LeaseLost {
+        /// The name that was held.
+        name: String,
+    },
+    /// The lease is kept alive by a forked child of a holder that is gone.
+    #[error(
+        "the lease on {name} is kept by a forked child of process {holder}, which is gone; end that child"
+    )]
+    LeaseHeldByFork {
+        /// The name that was asked for.
+        name: String,
+        /// The recorded process id of the holder that is gone.
+        holder: u32,
+    },
+    /// A name that is empty, too long, or has characters that names may not have.
+    #[error("invalid name {name:?}: {reason}")]
+    InvalidName {
+        /// The name as given.
+        name: String,
+        /// The rule that it breaks.
+        reason: &'static str,
+    },
+    /// There is no such address: no socket file, no entry in the naming table.
+    #[error("{endpoint} not found")]
+    NotFound {
+        /// The address that was looked for.
+        endpoint: String,
+    },
+    /// This function spawns and must be called within a tokio runtime.
+    #[error("no tokio runtime is running on this thread; call from within one")]
+    NoRuntime,
+    /// A file, directory or link stands where a socket or a lease should be; it was left untouched.
+    #[error("{path} is {found}, not {expected}; it was left untouched")]
+    Obstructed {
+        /// The path in question.
+        path: String,
+        /// What stands there.
+        found: &'static str,
+        /// What was wanted there.
+        expected: &'static str,
+    },
+    /// A path does not fit into a socket address.
+    #[error("socket path of {len} bytes is longer than the {max} that the system allows")]
+    PathTooLong {
+        /// Its length in bytes.
+        len: usize,
+        /// The most that fits.
+        max: usize,
+    },
+    /// An operation did not finish within its deadline.
+    #[error("{operation} with {endpoint} timed out")]
+    TimedOut {
+        /// The operation, as a verb.
+        operation: &'static str,
+        /// The place where it was attempted.
+        endpoint: String,
+    },
+    /// The runtime directory is not safe to use: wrong owner, open to others, a link, on a network file system.
+    #[error("directory {path} is not safe to use: {reason}")]
+    UnsafeDirectory {
+        /// The directory.
+        path: String,
+        /// What is wrong with it and what would be right.
+        reason: &'static str,
+    },
+    /// No transport with this scheme was registered.
+    #[error("no transport for scheme {scheme:?}; register one with Transports::with")]
+    UnknownScheme {
+        /// The scheme of the endpoint.
+        scheme: String,
+    },
+}
+
+fn holder_text(holder: Option<u32>) -> String {
+    holder.map_or_else(String::new, |pid| format!(" by process {pid}"))
+}
+
+impl Error {
+    /// Wraps a failure of the operating system or of a third-party transport.
+    ///
+    /// The common kinds become the variants that callers branch on: refused, not found, in use and timed out.
+    pub fn io(operation: &'static str, endpoint: &Endpoint, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::ConnectionRefused => Self::ConnectionRefused { endpoint: endpoint.clone() },
+            io::ErrorKind::NotFound => Self::NotFound { endpoint: endpoint.to_string() },
+            io::ErrorKind::AddrInUse => Self::AddrInUse { endpoint: endpoint.clone(), holder: None },
+            io::ErrorKind::TimedOut => Self::TimedOut { operation, endpoint: endpoint.to_string() },
+            _ => Self::io_at(operation, endpoint, source),
+        }
+    }
+
+    /// As [`Error::io`] for a place that is not an endpoint, a path for one; the kind is kept as it is.
+    pub fn io_at(operation: &'static str, place: impl std::fmt::Display, source: io::Error) -> Self {
+        Self::Io { operation, endpoint: place.to_string(), source: Arc::new(source) }
+    }
+
+    /// The nearest [`io::ErrorKind`].
+    pub fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::AccessDenied { .. } | Self::UnsafeDirectory { .. } => io::ErrorKind::PermissionDenied,
+            Self::AddrInUse { .. } | Self::LeaseHeldByFork { .. } => io::ErrorKind::AddrInUse,
+            Self::ConnectionRefused { .. } => io::ErrorKind::ConnectionRefused,
+            Self::Io { source, .. } => source.kind(),
+            Self::InvalidName { .. } | Self::PathTooLong { .. } => io::ErrorKind::InvalidInput,
+            Self::LeaseLost { .. } => io::ErrorKind::AddrNotAvailable,
+            Self::NotFound { .. } => io::ErrorKind::NotFound,
+            Self::NoRuntime => io::ErrorKind::Other,
+            Self::Obstructed { .. } => io::ErrorKind::AlreadyExists,
+            Self::TimedOut { .. } => io::ErrorKind::TimedOut,
+            Self::UnknownScheme { .. } => io::ErrorKind::Unsupported,
+        }
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        Self::new(error.kind(), error)
+    }
+}

@@ -1,0 +1,21 @@
+//! Endpoints, transports, connections, codecs, identity and leases for pipelines between processes.
+
+mod backoff;
+mod codec;
+mod connection;
+mod endpoint;
+mod error;
+mod identity;
+mod limits;
+mod transport;
+mod transports;
+
+pub use backoff::{Backoff, BackoffConfig};
+pub use codec::{BatchError, DecodeError, Decoder, EncodeBuffer, EncodeError, Encoder, Raw};
+pub use connection::{Connection, ConnectionInfo, ReadHalf, WriteHalf};
+pub use endpoint::{Endpoint, ParseEndpointError};
+pub use error::Error;
+pub use identity::{Access, PeerIdentity};
+pub use limits::Limits;
+pub use transport::{ConnectOptions, Incoming, ListenOptions, Listener, Transport};
+pub use transports::Transports;
