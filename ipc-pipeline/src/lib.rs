@@ -1,1 +1,7 @@
-//! Under construction.
+//! Bounded, buffered, loss-free pipelines: a lock-free queue inside a process, a resumable link between processes.
+
+mod error;
+mod queue;
+
+pub use error::{CapacityError, Closed, SendError, SendErrorReason, TryRecvError, TrySendError};
+pub use queue::FullPolicy;

@@ -1,0 +1,5 @@
+//! The bounded queue inside a process.
+
+mod policy;
+
+pub use policy::FullPolicy;
