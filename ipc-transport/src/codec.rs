@@ -1,10 +1,23 @@
 //! Codecs: values to bytes and back, always over bounded slices.
 
+use std::fmt;
+
 use bytes::Bytes;
 
+#[cfg(feature = "bincode")]
+mod bincode;
+pub mod depth;
+#[cfg(feature = "json")]
+mod json;
 mod raw;
+mod value;
 
+#[cfg(feature = "bincode")]
+pub use bincode::Bincode;
+#[cfg(feature = "json")]
+pub use json::Json;
 pub use raw::Raw;
+pub use value::Value;
 
 /// Turns values of one type into bytes.
 ///
@@ -36,7 +49,12 @@ pub trait Decoder<T>: Send + Sync + 'static {
     /// Decodes a run of values that lie in one buffer, each at one of `spans` (start, end), and pushes them.
     ///
     /// The values before an undecodable one are pushed. One dynamic call serves the whole run.
+    ///
+    /// # Panics
+    ///
+    /// When a span does not lie within `input`.
     fn decode_batch(&self, input: &[u8], spans: &[(u32, u32)], out: &mut Vec<T>) -> Result<(), BatchError> {
+        out.reserve(spans.len());
         for (index, &(start, end)) in spans.iter().enumerate() {
             match self.decode(&input[start as usize..end as usize]) {
                 Ok(value) => out.push(value),
@@ -59,6 +77,8 @@ pub struct BatchError {
 }
 
 /// Where an encoder writes: a slice of a segment first, a growing buffer for a value that does not fit.
+///
+/// After an error the bytes written for that value mean nothing; the caller discards them.
 #[derive(Debug)]
 pub struct EncodeBuffer<'a> {
     target: Target<'a>,
@@ -67,7 +87,7 @@ pub struct EncodeBuffer<'a> {
 
 #[derive(Debug)]
 enum Target<'a> {
-    Slice { slice: &'a mut [u8], len: usize },
+    Slice { room: &'a mut [u8], written: usize },
     Growing { bytes: &'a mut Vec<u8>, start: usize, max: usize },
 }
 
@@ -77,7 +97,7 @@ impl<'a> EncodeBuffer<'a> {
 
     /// Writes into a fixed slice; what does not fit is [`EncodeError::NoRoom`].
     pub fn in_slice(slice: &'a mut [u8]) -> Self {
-        Self { target: Target::Slice { slice, len: 0 }, attached: None }
+        Self { target: Target::Slice { room: slice, written: 0 }, attached: None }
     }
 
     /// Appends to a vector, at most `max` bytes; more is [`EncodeError::TooLarge`].
@@ -90,18 +110,21 @@ impl<'a> EncodeBuffer<'a> {
     #[inline]
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
         match &mut self.target {
-            Target::Slice { slice, len } => {
-                let Some(room) = slice.get_mut(*len..*len + bytes.len()) else {
+            Target::Slice { room, written } => {
+                if room.len() < bytes.len() {
                     return Err(EncodeError::NoRoom);
-                };
-                room.copy_from_slice(bytes);
-                *len += bytes.len();
+                }
+                // What is left of the slice is kept, not a position in it: one comparison for each write.
+                let (place, rest) = std::mem::take(room).split_at_mut(bytes.len());
+                place.copy_from_slice(bytes);
+                *room = rest;
+                *written += bytes.len();
                 Ok(())
             }
             Target::Growing { bytes: to, start, max } => {
-                let len = to.len() - *start + bytes.len();
-                if len > *max {
-                    return Err(EncodeError::TooLarge { len, max: *max });
+                let used = to.len() - *start;
+                if bytes.len() > max.saturating_sub(used) {
+                    return Err(EncodeError::TooLarge { len: used.saturating_add(bytes.len()), max: *max });
                 }
                 to.extend_from_slice(bytes);
                 Ok(())
@@ -124,7 +147,7 @@ impl<'a> EncodeBuffer<'a> {
     #[inline]
     pub fn len(&self) -> usize {
         match &self.target {
-            Target::Slice { len, .. } => *len,
+            Target::Slice { written, .. } => *written,
             Target::Growing { bytes, start, .. } => bytes.len() - start,
         }
     }
@@ -145,7 +168,7 @@ pub enum EncodeError {
         /// The limit.
         max: usize,
     },
-    /// The value's own `Serialize` reported a failure.
+    /// The value's own `Serialize` reported a failure. The message is cut at 256 bytes.
     #[error("value refused to be encoded: {message}")]
     Custom {
         /// What it said.
@@ -174,7 +197,7 @@ pub enum EncodeError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// The value's own `Deserialize` reported a failure.
+    /// The value's own `Deserialize` reported a failure. The message is cut at 256 bytes; it may quote the data.
     #[error("bytes do not make a valid value: {message}")]
     Custom {
         /// What it said.
@@ -212,4 +235,33 @@ pub enum DecodeError {
         /// What it cannot express.
         what: &'static str,
     },
+}
+
+/// How deep values may nest unless a codec is told otherwise: the default of `Limits::max_depth`.
+const DEFAULT_MAX_DEPTH: usize = 64;
+
+/// The most that an error keeps of a message that others wrote, in bytes: the data may be quoted in it at length.
+const MAX_MESSAGE: usize = 256;
+
+/// Formats at most [`MAX_MESSAGE`] bytes of a message and never holds more.
+fn bounded_message(message: impl fmt::Display) -> Box<str> {
+    struct Bounded(String);
+
+    impl fmt::Write for Bounded {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            let room = MAX_MESSAGE - self.0.len();
+            if text.len() <= room {
+                self.0.push_str(text);
+                return Ok(());
+            }
+            let end = (0..=room).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+            self.0.push_str(&text[..end]);
+            Err(fmt::Error)
+        }
+    }
+
+    let mut bounded = Bounded(String::new());
+    // The only failure is the end of the room, and what was written until then is the message.
+    let _ = fmt::write(&mut bounded, format_args!("{message}"));
+    bounded.0.into_boxed_str()
 }

@@ -5,13 +5,18 @@ mod codec;
 mod connection;
 mod endpoint;
 mod error;
+pub mod framing;
 mod identity;
 mod limits;
 mod transport;
 mod transports;
 
 pub use backoff::{Backoff, BackoffConfig};
-pub use codec::{BatchError, DecodeError, Decoder, EncodeBuffer, EncodeError, Encoder, Raw};
+#[cfg(feature = "bincode")]
+pub use codec::Bincode;
+#[cfg(feature = "json")]
+pub use codec::Json;
+pub use codec::{BatchError, DecodeError, Decoder, EncodeBuffer, EncodeError, Encoder, Raw, Value, depth};
 pub use connection::{Connection, ConnectionInfo, ReadHalf, WriteHalf};
 pub use endpoint::{Endpoint, ParseEndpointError};
 pub use error::Error;
