@@ -13,7 +13,7 @@ mod transports;
 pub use backoff::{Backoff, BackoffConfig};
 pub use codec::{BatchError, DecodeError, Decoder, EncodeBuffer, EncodeError, Encoder, Raw};
 pub use connection::{Connection, ConnectionInfo, ReadHalf, WriteHalf};
-pub use endpoint::{Endpoint, ParseEndpointError};
+pub use endpoint::{Endpoint, MAX_UNIX_PATH, ParseEndpointError};
 pub use error::Error;
 pub use identity::{Access, PeerIdentity};
 pub use limits::Limits;

@@ -153,15 +153,31 @@ impl fmt::Debug for Incoming {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ConnectOptions {
-    /// How long to try, 10 s by default: as long as a handshake may take.
+    /// How long to try, name look-up included; 10 s by default, as long as a handshake may take.
     pub timeout: Duration,
-    /// Whom to accept as the other side, where the kernel tells; the same user by default on `unix:`.
+    /// Whom to accept as the other side; [`Access::WhereKnown`] by default, the same user on `unix:`.
     pub access: Access,
+}
+
+impl ConnectOptions {
+    /// Sets [`ConnectOptions::timeout`].
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets [`ConnectOptions::access`].
+    #[must_use]
+    pub fn with_access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(10), access: Access::SameUser }
+        Self { timeout: Duration::from_secs(10), access: Access::default() }
     }
 }
 
@@ -169,14 +185,43 @@ impl Default for ConnectOptions {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ListenOptions {
-    /// Whom to let in, where the kernel tells; the same user by default on `unix:`.
+    /// Whom to let in; [`Access::WhereKnown`] by default, the same user on `unix:`.
     pub access: Access,
     /// How many connections may wait to be accepted, 1,024 by default; the kernel may cap it.
+    ///
+    /// A dialler that finds it full tries again until its deadline, so a small one costs time and no connection.
     pub backlog: u32,
+    /// The permission bits of a Unix socket file. `None`, the default, derives them from [`ListenOptions::access`]:
+    /// 0600, for `Group` 0660 with that group as the owner, for `Any` and `Uids` 0666, where the kernel's word on
+    /// the peer decides. `Custom` gives 0600.
+    pub mode: Option<u32>,
+}
+
+impl ListenOptions {
+    /// Sets [`ListenOptions::access`].
+    #[must_use]
+    pub fn with_access(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// Sets [`ListenOptions::backlog`].
+    #[must_use]
+    pub fn with_backlog(mut self, backlog: u32) -> Self {
+        self.backlog = backlog;
+        self
+    }
+
+    /// Sets [`ListenOptions::mode`].
+    #[must_use]
+    pub fn with_mode(mut self, mode: u32) -> Self {
+        self.mode = Some(mode);
+        self
+    }
 }
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self { access: Access::SameUser, backlog: 1024 }
+        Self { access: Access::default(), backlog: 1024, mode: None }
     }
 }
