@@ -1,64 +1,236 @@
 //! Endpoints: where a listener listens and a dialler dials, as text that parses and prints round-trip.
 
 use std::{
+    borrow::Cow,
+    ffi::OsStr,
     fmt,
     net::SocketAddr,
+    os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
     str::FromStr,
 };
 
 use crate::Error;
 
-/// The longest path that fits into a Unix socket address, without its closing NUL.
+mod escape;
+
+/// The longest path that fits into a Unix socket address, in bytes.
+///
+/// The kernel's buffer has 108 bytes on Linux and 104 elsewhere. One of them is for the closing NUL: Linux would
+/// take a path without it, but then other programs cannot name the socket, so it is never left out here.
 pub const MAX_UNIX_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
-/// An address of one transport: `unix:/run/a.sock`, `unix:@abstract`, `tcp://127.0.0.1:9000`, `mem:name`.
-#[derive(Clone, PartialEq, Eq, Hash)]
+/// An address of one transport.
+///
+/// | text | meaning |
+/// |---|---|
+/// | `unix:/run/app/a.sock` | a Unix socket in the file system |
+/// | `unix:@name` | a Unix socket in the abstract space of the network namespace (Linux) |
+/// | `tcp://127.0.0.1:9000`, `tcp://[::1]:0`, `tcp://host:9000` | TCP; port 0 lets the system choose when listening |
+/// | `tls://…`, `udp://…` | as `tcp` |
+/// | `mem:name`, `anything:rest` | the address means what the transport of that scheme says |
+///
+/// Text and value map to each other: `text.parse::<Endpoint>()?.to_string()` parses to an equal endpoint. Bytes of a
+/// path that are not UTF-8, control characters and `%` itself are written as `%` and two hexadecimal digits, so that
+/// every path has a text. IP addresses are brought into their shortest form; host names are kept as written.
+///
+/// # Examples
+///
+/// ```
+/// use ipc_transport::Endpoint;
+///
+/// let endpoint: Endpoint = "tcp://[0:0::1]:9000".parse()?;
+/// assert_eq!(endpoint.scheme(), "tcp");
+/// assert_eq!(endpoint.to_string(), "tcp://[::1]:9000");
+/// assert_eq!(Endpoint::unix("/run/a b%.sock")?.to_string(), "unix:/run/a b%25.sock");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {
-    scheme: String,
+    scheme: Cow<'static, str>,
     address: String,
+    /// The decoded address of a `unix:` endpoint.
+    unix: Option<UnixAddress>,
+}
+
+/// The two kinds of Unix socket addresses, decoded.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum UnixAddress {
+    Abstract(Vec<u8>),
+    Path(PathBuf),
 }
 
 impl Endpoint {
-    /// An endpoint of any scheme; the address means what the transport of that scheme says.
+    /// An endpoint of any scheme; the address is the text that [`Endpoint::address`] will give back.
+    ///
+    /// # Errors
+    ///
+    /// Those of parsing `scheme:address`.
     pub fn new(scheme: impl Into<String>, address: impl Into<String>) -> Result<Self, ParseEndpointError> {
-        todo!()
+        let (scheme, address) = (scheme.into(), address.into());
+        check_scheme(&scheme)?;
+        match scheme.as_str() {
+            "unix" => Self::parse_unix(&address),
+            "tcp" | "tls" | "udp" => Self::parse_host_port(scheme, &address),
+            _ => Self::custom(scheme, address),
+        }
     }
-    /// A Unix socket at this path.
+
+    /// A Unix socket at this path; a relative one is relative to the working directory at the time of use.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PathTooLong`] beyond [`MAX_UNIX_PATH`], [`Error::InvalidEndpoint`] for an empty path and for one
+    /// with a NUL byte.
     pub fn unix(path: impl Into<PathBuf>) -> Result<Self, Error> {
-        todo!()
+        Ok(Self::from_path(path.into())?)
     }
+
+    /// A Unix socket in the abstract space (Linux): no file, gone with its listener, visible to every user and
+    /// container that shares the network namespace. Prefer a path.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PathTooLong`] beyond [`MAX_UNIX_PATH`], [`Error::InvalidEndpoint`] for an empty name.
+    pub fn unix_abstract(name: impl AsRef<[u8]>) -> Result<Self, Error> {
+        Ok(Self::from_abstract(name.as_ref().to_vec())?)
+    }
+
     /// A TCP address.
     pub fn tcp(address: SocketAddr) -> Self {
-        todo!()
+        Self { scheme: Cow::Borrowed("tcp"), address: address.to_string(), unix: None }
     }
+
     /// `unix`, `tcp`, `mem`, or the scheme of a custom transport.
     pub fn scheme(&self) -> &str {
         &self.scheme
     }
-    /// What follows the scheme.
+
+    /// What follows the scheme: `/run/a.sock`, `@name`, `127.0.0.1:9000`, or what a custom transport understands.
     pub fn address(&self) -> &str {
         &self.address
     }
+
     /// The path of a `unix:` endpoint that has one.
     pub fn unix_path(&self) -> Option<&Path> {
-        todo!()
+        match &self.unix {
+            Some(UnixAddress::Path(path)) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// The name of a `unix:@name` endpoint, decoded and without the `@`.
+    pub fn unix_abstract_name(&self) -> Option<&[u8]> {
+        match &self.unix {
+            Some(UnixAddress::Abstract(name)) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The address of a `tcp`, `tls` or `udp` endpoint that names an IP address and not a host.
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
+        self.host_port().and_then(|_| self.address.parse().ok())
+    }
+
+    /// Host and port of a `tcp`, `tls` or `udp` endpoint; an IPv6 address comes without its brackets.
+    pub fn host_port(&self) -> Option<(&str, u16)> {
+        if !is_host_port_scheme(&self.scheme) {
+            return None;
+        }
+        let (host, port) = self.address.rsplit_once(':')?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        Some((host, port.parse().ok()?))
+    }
+
+    fn parse_unix(address: &str) -> Result<Self, ParseEndpointError> {
+        if let Some(name) = address.strip_prefix('@') {
+            return Self::from_abstract(escape::decode(name)?);
+        }
+        Self::from_path(PathBuf::from(std::ffi::OsString::from_vec(escape::decode(address)?)))
+    }
+
+    fn from_path(path: PathBuf) -> Result<Self, ParseEndpointError> {
+        let bytes = path.as_os_str().as_bytes();
+        if bytes.is_empty() {
+            return Err(ParseEndpointError::EmptyAddress { scheme: "unix".to_owned() });
+        }
+        if bytes.contains(&0) {
+            return Err(ParseEndpointError::NulInPath { path: path.display().to_string() });
+        }
+        check_len(bytes.len())?;
+        // A relative path that begins with an `@` would read as an abstract name.
+        let address = match bytes {
+            [b'@', rest @ ..] => format!("%40{}", escape::encode(rest)),
+            _ => escape::encode(bytes),
+        };
+        Ok(Self { scheme: Cow::Borrowed("unix"), address, unix: Some(UnixAddress::Path(path)) })
+    }
+
+    fn from_abstract(name: Vec<u8>) -> Result<Self, ParseEndpointError> {
+        if name.is_empty() {
+            return Err(ParseEndpointError::EmptyAddress { scheme: "unix".to_owned() });
+        }
+        check_len(name.len())?;
+        let address = format!("@{}", escape::encode(&name));
+        Ok(Self { scheme: Cow::Borrowed("unix"), address, unix: Some(UnixAddress::Abstract(name)) })
+    }
+
+    fn parse_host_port(scheme: String, address: &str) -> Result<Self, ParseEndpointError> {
+        let text = address.strip_prefix("//").unwrap_or(address);
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(Self { scheme: scheme.into(), address: address.to_string(), unix: None });
+        }
+        let (host, port) =
+            text.rsplit_once(':').ok_or_else(|| ParseEndpointError::NoPort { text: text.to_owned() })?;
+        if host.is_empty() || !host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+        {
+            return Err(ParseEndpointError::InvalidHost { host: host.to_owned() });
+        }
+        let port: u16 =
+            port.parse().map_err(|_| ParseEndpointError::InvalidPort { port: port.to_owned() })?;
+        Ok(Self { scheme: scheme.into(), address: format!("{host}:{port}"), unix: None })
+    }
+
+    fn custom(scheme: String, address: String) -> Result<Self, ParseEndpointError> {
+        if address.is_empty() {
+            return Err(ParseEndpointError::EmptyAddress { scheme });
+        }
+        Ok(Self { scheme: scheme.into(), address, unix: None })
     }
 }
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        todo!()
+        let slashes = if is_host_port_scheme(&self.scheme) { "//" } else { "" };
+        write!(f, "{}:{slashes}{}", self.scheme, self.address)
     }
 }
+
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        // Custom addresses may hold anything; escaped, they cannot forge a line of a log.
+        write!(f, "{}", self.to_string().escape_debug())
     }
 }
+
 impl FromStr for Endpoint {
     type Err = ParseEndpointError;
-    fn from_str(s: &str) -> Result<Self, ParseEndpointError> {
-        todo!()
+
+    fn from_str(text: &str) -> Result<Self, ParseEndpointError> {
+        let (scheme, address) =
+            text.split_once(':').ok_or_else(|| ParseEndpointError::NoScheme { text: text.to_owned() })?;
+        if is_host_port_scheme(scheme) && !address.starts_with("//") {
+            return Err(ParseEndpointError::NoSlashes { text: text.to_owned() });
+        }
+        Self::new(scheme, address)
+    }
+}
+
+impl TryFrom<&str> for Endpoint {
+    type Error = ParseEndpointError;
+
+    fn try_from(text: &str) -> Result<Self, ParseEndpointError> {
+        text.parse()
     }
 }
 
@@ -66,10 +238,216 @@ impl FromStr for Endpoint {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParseEndpointError {
+    /// Nothing follows the scheme.
+    #[error("nothing follows the scheme {scheme:?}")]
+    EmptyAddress {
+        /// The scheme.
+        scheme: String,
+    },
+    /// A `%` is not followed by two hexadecimal digits.
+    #[error(
+        "a percent sign in {text:?} is not followed by two hexadecimal digits; write %25 for the sign itself"
+    )]
+    InvalidEscape {
+        /// The address as given.
+        text: String,
+    },
+    /// The host is neither an IP address nor a host name.
+    #[error("{host:?} is neither an IP address nor a host name; IPv6 addresses are written in brackets")]
+    InvalidHost {
+        /// The host as given.
+        host: String,
+    },
+    /// The port is not a number up to 65,535.
+    #[error("{port:?} is not a port number")]
+    InvalidPort {
+        /// The port as given.
+        port: String,
+    },
+    /// A scheme is a lower-case letter followed by lower-case letters, digits, `+`, `-` and `.`.
+    #[error("{scheme:?} is not a scheme")]
+    InvalidScheme {
+        /// The scheme as given.
+        scheme: String,
+    },
+    /// The address names no port.
+    #[error("{text:?} names no port; write host:port, with port 0 to let the system choose")]
+    NoPort {
+        /// The address as given.
+        text: String,
+    },
     /// The text has no scheme.
     #[error("endpoint {text:?} has no scheme; write unix:/path or tcp://host:port")]
     NoScheme {
         /// The text as given.
         text: String,
     },
+    /// Two slashes belong between this scheme and its address.
+    #[error("endpoint {text:?} lacks the two slashes after its scheme")]
+    NoSlashes {
+        /// The text as given.
+        text: String,
+    },
+    /// A path cannot hold a NUL byte.
+    #[error("path {path:?} holds a NUL byte")]
+    NulInPath {
+        /// The path as given.
+        path: String,
+    },
+    /// A path or abstract name does not fit into a socket address.
+    #[error("socket path of {len} bytes is longer than the {max} that the system allows")]
+    PathTooLong {
+        /// Its length in bytes.
+        len: usize,
+        /// The most that fits.
+        max: usize,
+    },
+}
+
+/// The path of a Unix socket as an operating system string with the leading NUL of abstract names.
+pub(crate) fn kernel_path(endpoint: &Endpoint) -> Option<Cow<'_, OsStr>> {
+    match endpoint.unix.as_ref()? {
+        UnixAddress::Abstract(name) => {
+            let mut bytes = Vec::with_capacity(name.len() + 1);
+            bytes.push(0);
+            bytes.extend_from_slice(name);
+            Some(Cow::Owned(std::ffi::OsString::from_vec(bytes)))
+        }
+        UnixAddress::Path(path) => Some(Cow::Borrowed(path.as_os_str())),
+    }
+}
+
+fn is_host_port_scheme(scheme: &str) -> bool {
+    matches!(scheme, "tcp" | "tls" | "udp")
+}
+
+fn check_scheme(scheme: &str) -> Result<(), ParseEndpointError> {
+    let starts_well = scheme.starts_with(|first: char| first.is_ascii_lowercase());
+    let goes_on_well = scheme
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte));
+    if starts_well && goes_on_well {
+        Ok(())
+    } else {
+        Err(ParseEndpointError::InvalidScheme { scheme: scheme.to_owned() })
+    }
+}
+
+fn check_len(len: usize) -> Result<(), ParseEndpointError> {
+    if len > MAX_UNIX_PATH {
+        return Err(ParseEndpointError::PathTooLong { len, max: MAX_UNIX_PATH });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn canonical_texts_print_as_they_were_written() {
+        for text in [
+            "unix:/run/a.sock",
+            "unix:relative/a.sock",
+            "unix:/run/ä b.sock",
+            "unix:/run/%FF%25.sock",
+            "unix:%40relative",
+            "unix:@abstract",
+            "unix:@a%00b",
+            "tcp://127.0.0.1:0",
+            "tcp://[::1]:0",
+            "tcp://example.org:9000",
+            "tls://example.org:443",
+            "udp://127.0.0.1:53",
+            "mem:name",
+            "my+scheme://any/thing?at=all",
+        ] {
+            let endpoint: Endpoint = text.parse().unwrap();
+            assert_eq!(endpoint.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn wrong_texts_say_what_is_wrong() {
+        let long = format!("unix:/{}", "x".repeat(MAX_UNIX_PATH));
+        for (text, error) in [
+            ("nothing", ParseEndpointError::NoScheme { text: "nothing".into() }),
+            ("Unix:/a", ParseEndpointError::InvalidScheme { scheme: "Unix".into() }),
+            (":/a", ParseEndpointError::InvalidScheme { scheme: String::new() }),
+            ("unix:", ParseEndpointError::EmptyAddress { scheme: "unix".into() }),
+            ("unix:@", ParseEndpointError::EmptyAddress { scheme: "unix".into() }),
+            ("mem:", ParseEndpointError::EmptyAddress { scheme: "mem".into() }),
+            ("unix:/100%", ParseEndpointError::InvalidEscape { text: "/100%".into() }),
+            ("unix:/%+1", ParseEndpointError::InvalidEscape { text: "/%+1".into() }),
+            ("unix:/a%00", ParseEndpointError::NulInPath { path: "/a\0".into() }),
+            ("tcp:127.0.0.1:1", ParseEndpointError::NoSlashes { text: "tcp:127.0.0.1:1".into() }),
+            ("tcp://host", ParseEndpointError::NoPort { text: "host".into() }),
+            ("tcp://:1", ParseEndpointError::InvalidHost { host: String::new() }),
+            ("tcp://::1:1", ParseEndpointError::InvalidHost { host: "::1".into() }),
+            ("tcp://a b:1", ParseEndpointError::InvalidHost { host: "a b".into() }),
+            ("tcp://host:65536", ParseEndpointError::InvalidPort { port: "65536".into() }),
+            (&long, ParseEndpointError::PathTooLong { len: MAX_UNIX_PATH + 1, max: MAX_UNIX_PATH }),
+        ] {
+            assert_eq!(text.parse::<Endpoint>().unwrap_err(), error, "{text}");
+        }
+    }
+
+    /// X-06: over-long explicit paths.
+    #[test]
+    fn a_path_that_is_too_long_says_its_length_and_the_most() {
+        let path = format!("/{}", "x".repeat(200));
+        assert!(matches!(
+            Endpoint::unix(path).unwrap_err(),
+            Error::PathTooLong { len: 201, max: MAX_UNIX_PATH }
+        ));
+        assert!(Endpoint::unix("x".repeat(MAX_UNIX_PATH)).is_ok());
+    }
+
+    #[test]
+    fn ip_addresses_and_host_names_are_told_apart() {
+        let ip: Endpoint = "tcp://[0::1]:80".parse().unwrap();
+        assert_eq!(ip.socket_addr(), Some("[::1]:80".parse().unwrap()));
+        assert_eq!(ip.host_port(), Some(("::1", 80)));
+        let host: Endpoint = "tls://example.org:443".parse().unwrap();
+        assert_eq!(host.socket_addr(), None);
+        assert_eq!(host.host_port(), Some(("example.org", 443)));
+        assert_eq!("mem:a:1".parse::<Endpoint>().unwrap().host_port(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn every_path_survives_its_text(bytes in prop::collection::vec(1_u8.., 1..MAX_UNIX_PATH)) {
+            let path = PathBuf::from(std::ffi::OsString::from_vec(bytes));
+            let endpoint = Endpoint::unix(path.clone()).unwrap();
+            let again: Endpoint = endpoint.to_string().parse().unwrap();
+            prop_assert_eq!(again.unix_path(), Some(path.as_path()));
+            prop_assert_eq!(again, endpoint);
+        }
+
+        #[test]
+        fn every_abstract_name_survives_its_text(name in prop::collection::vec(any::<u8>(), 1..MAX_UNIX_PATH)) {
+            let endpoint = Endpoint::unix_abstract(&name).unwrap();
+            let again: Endpoint = endpoint.to_string().parse().unwrap();
+            prop_assert_eq!(again.unix_abstract_name(), Some(name.as_slice()));
+            prop_assert_eq!(again, endpoint);
+        }
+
+        #[test]
+        fn every_custom_address_survives_its_text(scheme in "[a-z][a-z0-9+.-]{0,8}", address in "\\PC{1,40}") {
+            prop_assume!(!["unix", "tcp", "tls", "udp"].contains(&scheme.as_str()));
+            let endpoint = Endpoint::new(scheme, address.clone()).unwrap();
+            let again: Endpoint = endpoint.to_string().parse().unwrap();
+            prop_assert_eq!(again.address(), address);
+            prop_assert_eq!(again, endpoint);
+        }
+
+        #[test]
+        fn what_parses_prints_to_an_equal_endpoint(text in "(unix|tcp|tls|mem|x):(//)?\\PC{0,30}") {
+            if let Ok(endpoint) = text.parse::<Endpoint>() {
+                prop_assert_eq!(endpoint.to_string().parse::<Endpoint>().unwrap(), endpoint);
+            }
+        }
+    }
 }

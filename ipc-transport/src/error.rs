@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use crate::Endpoint;
+use crate::{Endpoint, ParseEndpointError};
 
 /// What went wrong in a transport, a lease or a name look-up.
 ///
@@ -44,6 +44,9 @@ pub enum Error {
         #[source]
         source: Arc<io::Error>,
     },
+    /// A text or a path that does not make an endpoint.
+    #[error("invalid endpoint")]
+    InvalidEndpoint(#[source] ParseEndpointError),
     /// The holder of a lease found that it lost it: the lock file was replaced and the new one is taken.
     #[error("the lease on {name} was lost to another process")]
     LeaseLost {
@@ -149,13 +152,24 @@ impl Error {
             Self::AddrInUse { .. } | Self::LeaseHeldByFork { .. } => io::ErrorKind::AddrInUse,
             Self::ConnectionRefused { .. } => io::ErrorKind::ConnectionRefused,
             Self::Io { source, .. } => source.kind(),
-            Self::InvalidName { .. } | Self::PathTooLong { .. } => io::ErrorKind::InvalidInput,
+            Self::InvalidEndpoint(_) | Self::InvalidName { .. } | Self::PathTooLong { .. } => {
+                io::ErrorKind::InvalidInput
+            }
             Self::LeaseLost { .. } => io::ErrorKind::AddrNotAvailable,
             Self::NotFound { .. } => io::ErrorKind::NotFound,
             Self::NoRuntime => io::ErrorKind::Other,
             Self::Obstructed { .. } => io::ErrorKind::AlreadyExists,
             Self::TimedOut { .. } => io::ErrorKind::TimedOut,
             Self::UnknownScheme { .. } => io::ErrorKind::Unsupported,
+        }
+    }
+}
+
+impl From<ParseEndpointError> for Error {
+    fn from(error: ParseEndpointError) -> Self {
+        match error {
+            ParseEndpointError::PathTooLong { len, max } => Self::PathTooLong { len, max },
+            other => Self::InvalidEndpoint(other),
         }
     }
 }

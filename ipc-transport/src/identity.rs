@@ -19,20 +19,71 @@ pub enum PeerIdentity {
     Unknown,
 }
 
+impl PeerIdentity {
+    /// The process id for display, where it is known.
+    pub fn pid(&self) -> Option<u32> {
+        match self {
+            Self::Process { pid, .. } => *pid,
+            Self::Unknown => None,
+        }
+    }
+}
+
+impl fmt::Display for PeerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process { uid, gid, pid: Some(pid) } => {
+                write!(f, "process {pid} of user {uid}, group {gid}")
+            }
+            Self::Process { uid, gid, pid: None } => write!(f, "a process of user {uid}, group {gid}"),
+            Self::Unknown => f.write_str("a peer of unknown identity"),
+        }
+    }
+}
+
 /// Whom a listener or dialler accepts as its peer.
-#[derive(Clone)]
+///
+/// A rule that needs an identity admits nobody whose identity is unknown: `SameUser`, `Group` and `Uids` on TCP
+/// refuse everybody instead of being ignored. The default, [`Access::WhereKnown`], is the same user where the
+/// transport can tell and anybody where it cannot, so that TCP listeners work and Unix listeners are closed to
+/// other users.
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Access {
     /// Anybody who can reach the address.
     Any,
-    /// A rule of your own.
+    /// A rule of your own; it is called once per connection and must not block.
     Custom(Arc<dyn Fn(&PeerIdentity) -> bool + Send + Sync>),
     /// Processes of this group, and of the own user.
     Group(u32),
-    /// Processes of the same effective user; the default for `unix:`.
+    /// Processes of the same effective user.
     SameUser,
     /// Processes of these users.
     Uids(Vec<u32>),
+    /// The default: [`Access::SameUser`] on transports that know their peers (`unix:`), [`Access::Any`] on those
+    /// that do not (`tcp:`).
+    #[default]
+    WhereKnown,
+}
+
+impl Access {
+    /// A rule of your own.
+    pub fn custom(rule: impl Fn(&PeerIdentity) -> bool + Send + Sync + 'static) -> Self {
+        Self::Custom(Arc::new(rule))
+    }
+
+    /// Whether a peer with this identity may stay.
+    pub fn admits(&self, peer: &PeerIdentity) -> bool {
+        let own_uid = || rustix::process::geteuid().as_raw();
+        match (self, peer) {
+            (Self::Any, _) | (Self::WhereKnown, PeerIdentity::Unknown) => true,
+            (Self::Custom(rule), peer) => rule(peer),
+            (Self::Group(group), PeerIdentity::Process { uid, gid, .. }) => group == gid || *uid == own_uid(),
+            (Self::SameUser | Self::WhereKnown, PeerIdentity::Process { uid, .. }) => *uid == own_uid(),
+            (Self::Uids(uids), PeerIdentity::Process { uid, .. }) => uids.contains(uid),
+            (Self::Group(_) | Self::SameUser | Self::Uids(_), PeerIdentity::Unknown) => false,
+        }
+    }
 }
 
 impl fmt::Debug for Access {
@@ -43,6 +94,33 @@ impl fmt::Debug for Access {
             Self::Group(gid) => f.debug_tuple("Group").field(gid).finish(),
             Self::SameUser => f.write_str("SameUser"),
             Self::Uids(uids) => f.debug_tuple("Uids").field(uids).finish(),
+            Self::WhereKnown => f.write_str("WhereKnown"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_rule_admits_whom_it_names_and_nobody_else() {
+        let own = rustix::process::geteuid().as_raw();
+        let me = PeerIdentity::Process { uid: own, gid: 4_000_001, pid: Some(1) };
+        let colleague = PeerIdentity::Process { uid: own + 1, gid: 4_000_000, pid: None };
+        let stranger = PeerIdentity::Process { uid: own + 2, gid: 4_000_002, pid: None };
+        let unknown = PeerIdentity::Unknown;
+        let of_pid_one = Access::custom(|peer| peer.pid() == Some(1));
+        for (rule, expected) in [
+            (Access::Any, [true, true, true, true]),
+            (Access::SameUser, [true, false, false, false]),
+            (Access::WhereKnown, [true, false, false, true]),
+            (Access::Group(4_000_000), [true, true, false, false]),
+            (Access::Uids(vec![own + 1]), [false, true, false, false]),
+            (of_pid_one, [true, false, false, false]),
+        ] {
+            let admitted = [&me, &colleague, &stranger, &unknown].map(|peer| rule.admits(peer));
+            assert_eq!(admitted, expected, "{rule:?}");
         }
     }
 }

@@ -18,7 +18,7 @@ pub use codec::Bincode;
 pub use codec::Json;
 pub use codec::{BatchError, DecodeError, Decoder, EncodeBuffer, EncodeError, Encoder, Raw, Value, depth};
 pub use connection::{Connection, ConnectionInfo, ReadHalf, WriteHalf};
-pub use endpoint::{Endpoint, ParseEndpointError};
+pub use endpoint::{Endpoint, MAX_UNIX_PATH, ParseEndpointError};
 pub use error::Error;
 pub use identity::{Access, PeerIdentity};
 pub use limits::Limits;
