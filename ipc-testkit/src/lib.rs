@@ -1,5 +1,9 @@
 //! An in-memory transport, seeded faults, conformance suites, strategies, loom models and a process harness.
 
+mod fault;
 mod memory;
 
+pub use fault::{
+    Chunk, Direction, FaultCounters, FaultHandle, FaultPlan, Faulty, Rule, Side, SideCounters, Verdict,
+};
 pub use memory::MemTransport;
