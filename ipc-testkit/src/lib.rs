@@ -1,5 +1,6 @@
 //! An in-memory transport, seeded faults, conformance suites, strategies, loom models and a process harness.
 
+pub mod conformance;
 mod fault;
 mod memory;
 
