@@ -1,5 +1,7 @@
 //! Faults that stay within the contract keep it, and a plan without rules changes nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test may unwrap, its helpers too")]
+
 use std::num::NonZeroUsize;
 
 use ipc_testkit::{

@@ -1,5 +1,7 @@
 //! The in-memory transport keeps the contract, with buffers of every size.
 
+#![allow(clippy::unwrap_used, reason = "a test may unwrap, its helpers too")]
+
 use std::num::NonZeroUsize;
 
 use ipc_testkit::{MemTransport, conformance::transport::Subject, transport_conformance};

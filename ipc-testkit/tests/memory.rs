@@ -1,5 +1,7 @@
 //! What the in-memory transport promises beyond the contract of every transport.
 
+#![allow(clippy::unwrap_used, reason = "a test may unwrap, its helpers too")]
+
 use std::{num::NonZeroUsize, time::Duration};
 
 use ipc_testkit::MemTransport;

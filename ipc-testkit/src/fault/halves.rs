@@ -136,6 +136,8 @@ pub(super) struct FaultyReader {
     live: Arc<Live>,
     flow: Flow,
     pause: Option<Pause>,
+    /// How long the next chunk may be, once it was decided.
+    limit: Option<usize>,
     /// Bytes that were read and judged, and go out before any other.
     judged: VecDeque<u8>,
     /// A chunk that lets the next one pass first.
@@ -144,7 +146,7 @@ pub(super) struct FaultyReader {
 
 impl FaultyReader {
     pub(super) fn new(live: Arc<Live>, flow: Flow) -> Self {
-        Self { live, flow, pause: None, judged: VecDeque::new(), held: Vec::new() }
+        Self { live, flow, pause: None, limit: None, judged: VecDeque::new(), held: Vec::new() }
     }
 
     /// Hands over what was judged before; whether there was anything.
@@ -208,19 +210,18 @@ impl AsyncRead for FaultyReader {
                 this.serve(buf);
                 return Poll::Ready(Ok(()));
             }
-            let limit = match this.flow.next(buf.remaining()) {
-                Next::Cut => {
-                    drop(half);
-                    live.cut();
-                    continue;
+            let Some(limit) = this.limit else {
+                match this.flow.next(usize::MAX) {
+                    Next::Cut => {
+                        drop(half);
+                        live.cut();
+                    }
+                    Next::Stall(lasting) => this.pause = Some(Pause::stall(lasting, &live.shared)),
+                    Next::Move(limit) => this.limit = Some(limit),
                 }
-                Next::Stall(lasting) => {
-                    this.pause = Some(Pause::stall(lasting, &live.shared));
-                    continue;
-                }
-                Next::Move(limit) => limit,
+                continue;
             };
-            let slot = buf.initialize_unfilled_to(limit);
+            let slot = buf.initialize_unfilled_to(limit.min(buf.remaining()));
             let mut chunk = ReadBuf::new(slot);
             let outcome = Pin::new(inner).poll_read(cx, &mut chunk)?;
             let count = chunk.filled().len();
@@ -233,6 +234,7 @@ impl AsyncRead for FaultyReader {
                 this.judged.extend(std::mem::take(&mut this.held));
                 continue;
             }
+            this.limit = None;
             let slot = &mut slot[..count];
             let judgement = this.flow.judge(slot);
             if judgement.verdict == Verdict::Cut {
