@@ -1,1 +1,10 @@
-//! Under construction.
+//! An in-memory transport, seeded faults, conformance suites, strategies, loom models and a process harness.
+
+pub mod conformance;
+mod fault;
+mod memory;
+
+pub use fault::{
+    Chunk, Direction, FaultCounters, FaultHandle, FaultPlan, Faulty, Rule, Side, SideCounters, Verdict,
+};
+pub use memory::MemTransport;

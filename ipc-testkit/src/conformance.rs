@@ -1,0 +1,29 @@
+//! Conformance suites: one plain check per numbered promise of a trait, for your implementation as for ours.
+//!
+//! Each suite has a `run_all` and a macro that makes one test of each check:
+//! [`transport_conformance!`](crate::transport_conformance), [`codec_conformance!`](crate::codec_conformance) and
+//! [`naming_conformance!`](crate::naming_conformance). A check panics when the promise is broken and hangs never: the
+//! tests that the macros make run it under a watchdog, on both flavours of the tokio runtime.
+
+pub mod transport;
+
+use std::{future::Future, time::Duration};
+
+use tokio::{runtime::Builder, time::timeout};
+
+/// Runs a check on a runtime of one thread and again on one of several, each under a watchdog of 30 s.
+///
+/// # Panics
+///
+/// When the check panics or does not end.
+pub fn on_both_runtimes<C: Future<Output = ()>>(check: impl Fn() -> C) {
+    for mut runtime in [Builder::new_current_thread(), Builder::new_multi_thread()] {
+        let runtime =
+            runtime.worker_threads(2).enable_all().build().expect("the system has threads and pollers");
+        let outcome = runtime.block_on(async { timeout(WATCHDOG, check()).await });
+        assert!(outcome.is_ok(), "the check did not end within {WATCHDOG:?}");
+    }
+}
+
+/// Long enough for the slowest machine, short enough to be a failure and not a hang.
+const WATCHDOG: Duration = Duration::from_secs(30);

@@ -1,0 +1,292 @@
+//! How connections come to be: dialling, listening, accepting, refusing.
+
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use ipc_transport::{Endpoint, Error};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    task::yield_now,
+};
+
+use super::{Subject, assert_alive, halves, read_to_any_end};
+
+/// Promise 1: futures that are made and dropped without being polled dial nobody and occupy no address.
+///
+/// # Panics
+///
+/// When the promise is broken.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the check.
+pub async fn nothing_happens_before_the_first_poll(subject: Subject) {
+    drop(subject.acceptor.listen(&subject.at, &subject.listen));
+    let mut listener = subject.listener().await;
+    let to = listener.local_endpoint().clone();
+    drop(subject.dialler.connect(&to, &subject.connect));
+    // Had the dropped future dialled, its connection would be the first to be accepted, and be dead.
+    assert_alive(subject.ends(listener.as_mut()).await).await;
+}
+
+/// Promise 2: a `connect` dropped at any await point leaves the listener nothing, or a connection that is at its end.
+///
+/// # Panics
+///
+/// When the promise is broken.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the check.
+pub async fn dropping_leaves_no_half_open_peer(subject: Subject) {
+    let mut listener = subject.listener().await;
+    let to = listener.local_endpoint().clone();
+    for polls in 0..12 {
+        drop(poll_times(subject.dialler.connect(&to, &subject.connect), polls).await);
+    }
+    let marking = async {
+        let (reader, mut writer) = halves(subject.dial(&to).await);
+        writer.write_all(b"m").await.expect("the listener lives");
+        (reader, writer)
+    };
+    let accepting = async {
+        loop {
+            let incoming = listener.accept().await.expect("the marker is yet to come");
+            let Ok(connection) = incoming.establish().await else { continue };
+            // The writing half stays open meanwhile: the end must come from the peer.
+            let (mut reader, _writer) = halves(connection);
+            if let Ok(byte) = reader.read_u8().await {
+                assert_eq!(byte, b'm', "a dropped dialler has nothing to say");
+                break;
+            }
+        }
+    };
+    let (_kept, ()) = tokio::join!(marking, accepting);
+}
+
+/// Promise 8: dialling where nobody listens is refused or not found, without waiting for the deadline.
+///
+/// # Panics
+///
+/// When the promise is broken.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the check.
+pub async fn connecting_to_nobody_is_refused(subject: Subject) {
+    let listener = subject.listener().await;
+    let to = listener.local_endpoint().clone();
+    listener.close().await.expect("closing works");
+    assert_refused(&subject, &to).await;
+    drop(subject.listener().await);
+    assert_refused(&subject, &to).await;
+}
+
+async fn assert_refused(subject: &Subject, to: &Endpoint) {
+    let mut options = subject.connect.clone();
+    // Beyond the watchdog: waiting for the deadline shows as a hang.
+    options.timeout = Duration::from_secs(3600);
+    let error = subject.dialler.connect(to, &options).await.expect_err("nobody listens there");
+    assert!(matches!(error, Error::ConnectionRefused { .. } | Error::NotFound { .. }), "{error:?}");
+}
+
+/// Promise 9: the endpoint that a listener tells can be dialled as it is, and read back from its text.
+///
+/// # Panics
+///
+/// When the promise is broken.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the check.
+pub async fn local_endpoint_is_dialable(subject: Subject) {
+    let mut listener = subject.listener().await;
+    let local = listener.local_endpoint().clone();
+    assert_eq!(local.scheme(), subject.acceptor.scheme());
+    assert_eq!(local.to_string().parse::<Endpoint>().expect("it was printed from an endpoint"), local);
+    let ends = subject.ends(listener.as_mut()).await;
+    assert_eq!(ends.dialled.info().remote, local, "the dialler knows where it dialled");
+    assert_alive(ends).await;
+}
+
+/// Promise 10: listening where somebody listens is refused, and the first listener goes on.
+///
+/// # Panics
+///
+/// When the promise is broken.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the check.
+pub async fn a_second_listener_is_refused(subject: Subject) {
+    let mut listener = subject.listener().await;
+    let local = listener.local_endpoint().clone();
+    for _ in 0..3 {
+        let error = subject.acceptor.listen(&local, &subject.listen).await.expect_err("the address is taken");
+        assert!(matches!(error, Error::AddrInUse { .. }), "{error:?}");
+    }
+    assert_alive(subject.ends(listener.as_mut()).await).await;
+}
+
+/// Promise 11: after closing, and after dropping, the same address can be listened at again.
+///
+/// # Panics
+///
+/// When the promise is broken.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the check.
+pub async fn a_closed_listener_frees_its_name(subject: Subject) {
+    let again = |at: Endpoint| {
+        let (acceptor, options) = (subject.acceptor.clone(), subject.listen.clone());
+        async move { acceptor.listen(&at, &options).await.expect("the name is free again") }
+    };
+    let listener = subject.listener().await;
+    let local = listener.local_endpoint().clone();
+    listener.close().await.expect("closing works");
+    let second = again(local.clone()).await;
+    assert_eq!(*second.local_endpoint(), local);
+    drop(second);
+    let mut third = again(local).await;
+    assert_alive(subject.ends(third.as_mut()).await).await;
+}
+
+/// Promise 12: dropping an `accept` loses no connection.
+///
+/// # Panics
+///
+/// When the promise is broken.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the check.
+pub async fn accept_is_cancel_safe(subject: Subject) {
+    const DIALLERS: u8 = 20;
+    let mut listener = subject.listener().await;
+    let to = listener.local_endpoint().clone();
+    let dialling = async {
+        let mut kept = Vec::new();
+        for number in 0..DIALLERS {
+            let (reader, mut writer) = halves(subject.dial(&to).await);
+            writer.write_all(&[number]).await.expect("the listener lives");
+            kept.push((reader, writer));
+        }
+        kept
+    };
+    let accepting = async {
+        let mut seen = BTreeSet::new();
+        let mut polls = 0;
+        while seen.len() < usize::from(DIALLERS) {
+            polls = (polls + 1) % 4;
+            let Some(incoming) = poll_times(listener.accept(), polls).await else {
+                yield_now().await;
+                continue;
+            };
+            let connection =
+                incoming.expect("the listener is well").establish().await.expect("the dialler lives");
+            let (mut reader, _writer) = halves(connection);
+            let number = reader.read_u8().await.expect("each dialler says its number");
+            assert!(seen.insert(number), "connection {number} was accepted twice");
+        }
+    };
+    let (_kept, ()) = tokio::join!(dialling, accepting);
+}
+
+/// Promise 13: an incoming connection that is not yet established holds up no other.
+///
+/// # Panics
+///
+/// When the promise is broken.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the check.
+pub async fn establish_runs_off_the_listener(subject: Subject) {
+    let mut listener = subject.listener().await;
+    let to = listener.local_endpoint().clone();
+    let dialling = async {
+        let (one, other) = tokio::join!(subject.dial(&to), subject.dial(&to));
+        [(b'1', one), (b'2', other)]
+    };
+    let accepting = async {
+        let held = listener.accept().await.expect("two diallers are coming");
+        let second = listener.accept().await.expect("two diallers are coming");
+        let second = second.establish().await.expect("the first one holds nobody up");
+        // On a task of its own, which would not compile if it borrowed from the listener.
+        let first = tokio::spawn(held.establish()).await.expect("establishing does not panic");
+        [second, first.expect("it waited, that is all")]
+    };
+    let (dialled, accepted) = tokio::join!(dialling, accepting);
+    let mut kept = Vec::new();
+    for (number, connection) in dialled {
+        let (reader, mut writer) = halves(connection);
+        writer.write_all(&[number]).await.expect("it is established");
+        kept.push((reader, writer));
+    }
+    let mut numbers = BTreeSet::new();
+    for connection in accepted {
+        let (mut reader, _writer) = halves(connection);
+        numbers.insert(reader.read_u8().await.expect("each dialler says its number"));
+    }
+    assert_eq!(numbers, BTreeSet::from(*b"12"));
+}
+
+/// Promise 14: refusing or dropping an incoming connection closes it for the dialler.
+///
+/// # Panics
+///
+/// When the promise is broken.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the check.
+pub async fn refused_incoming_closes_the_peer(subject: Subject) {
+    let mut listener = subject.listener().await;
+    let to = listener.local_endpoint().clone();
+    for refusing in [true, false] {
+        let dialling = async {
+            // A transport with a handshake learns it while dialling, another one by the end of the connection.
+            let Ok(connection) = subject.dialler.connect(&to, &subject.connect).await else { return };
+            let (mut reader, _writer) = halves(connection);
+            assert_eq!(read_to_any_end(&mut reader).await, b"", "nobody is there to say anything");
+        };
+        let accepting = async {
+            let incoming = listener.accept().await.expect("a dialler is coming");
+            if refusing {
+                incoming.refuse();
+            } else {
+                drop(incoming);
+            }
+        };
+        tokio::join!(dialling, accepting);
+    }
+    assert_alive(subject.ends(listener.as_mut()).await).await;
+}
+
+/// Polls a future at most so many times, with a turn for everybody else in between, and drops it.
+async fn poll_times<F: Future>(future: F, times: usize) -> Option<F::Output> {
+    let mut future = pin!(future);
+    for _ in 0..times {
+        if let Poll::Ready(output) = PollOnce(future.as_mut()).await {
+            return Some(output);
+        }
+        yield_now().await;
+    }
+    None
+}
+
+struct PollOnce<'a, F>(Pin<&'a mut F>);
+
+impl<F: Future> Future for PollOnce<'_, F> {
+    type Output = Poll<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(self.0.as_mut().poll(cx))
+    }
+}

@@ -1,0 +1,269 @@
+//! A transport within one process: addressable, bounded, refusable and deterministic under paused time.
+
+mod pipe;
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fmt,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use ipc_transport::{
+    Access, ConnectOptions, Connection, ConnectionInfo, Endpoint, Error, Incoming, ListenOptions, Listener,
+    PeerIdentity, Transport,
+};
+use tokio::{
+    sync::mpsc,
+    time::{error::Elapsed, timeout},
+};
+
+/// Connections within one process, at endpoints such as `mem:name`.
+///
+/// It is a transport like any other and passes the same conformance suite: listeners have names and bounded
+/// backlogs, connections have bounded buffers and end by halves. Nothing in it sleeps, spawns or reads a clock, apart
+/// from the deadline of a dialler that meets a full backlog, so that a test under tokio's paused time runs the same way
+/// each time.
+///
+/// Each [`MemTransport::new`] makes a world of its own, in which names mean nothing to other worlds; a clone
+/// shares the world of its original. The name `0` stands for a fresh name, as port 0 does with TCP: the
+/// listener's [`local_endpoint`](Listener::local_endpoint) tells it.
+///
+/// # Examples
+///
+/// ```
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use ipc_testkit::MemTransport;
+/// use ipc_transport::{ConnectOptions, Endpoint, ListenOptions, Transport};
+///
+/// let world = MemTransport::new();
+/// let at = Endpoint::new("mem", "kitchen")?;
+/// let mut listener = world.listen(&at, &ListenOptions::default()).await?;
+/// let dialled = world.connect(&at, &ConnectOptions::default()).await?;
+/// let accepted = listener.accept().await?.establish().await?;
+/// # let _ = (dialled, accepted);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct MemTransport {
+    world: Arc<World>,
+    buffer: NonZeroUsize,
+    identity: PeerIdentity,
+}
+
+impl MemTransport {
+    /// The scheme of its endpoints.
+    pub const SCHEME: &'static str = "mem";
+
+    /// The name that makes a listener pick a fresh one.
+    pub const FRESH_NAME: &'static str = "0";
+
+    /// A new world, with nothing in it.
+    pub fn new() -> Self {
+        Self {
+            world: Arc::default(),
+            buffer: const { NonZeroUsize::new(64 * 1024).expect("64 KiB is not zero") },
+            identity: PeerIdentity::Unknown,
+        }
+    }
+
+    /// How many bytes wait in each direction of a connection dialled by this handle before its writer is held.
+    ///
+    /// 64 KiB by default, near what sockets have. One byte makes a good test: every write and read is split.
+    #[must_use]
+    pub fn with_buffer(mut self, bytes: NonZeroUsize) -> Self {
+        self.buffer = bytes;
+        self
+    }
+
+    /// Who the peers of this handle see: acceptors of what it dials, diallers of what it listens at.
+    ///
+    /// [`PeerIdentity::Unknown`] by default, as for TCP. Clones with different identities in one world play the users
+    /// of a machine.
+    #[must_use]
+    pub fn with_identity(mut self, identity: PeerIdentity) -> Self {
+        self.identity = identity;
+        self
+    }
+
+    /// The names at which somebody listens, sorted.
+    pub fn names(&self) -> Vec<String> {
+        self.world.listeners().places.keys().cloned().collect()
+    }
+}
+
+impl Default for MemTransport {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemTransport")
+            .field("names", &self.names())
+            .field("buffer", &self.buffer)
+            .field("identity", &self.identity)
+            .finish()
+    }
+}
+
+#[async_trait]
+impl Transport for MemTransport {
+    fn scheme(&self) -> &str {
+        Self::SCHEME
+    }
+
+    async fn connect(&self, to: &Endpoint, options: &ConnectOptions) -> Result<Connection, Error> {
+        own(to)?;
+        let refused = || Error::ConnectionRefused { endpoint: to.clone() };
+        let place = self.world.listeners().places.get(to.address()).cloned().ok_or_else(refused)?;
+        let permit = match timeout(options.timeout, place.backlog.reserve_owned()).await {
+            Ok(permit) => permit.map_err(|_| refused())?,
+            Err(Elapsed { .. }) => {
+                return Err(Error::TimedOut { operation: "connect", endpoint: to.to_string() });
+            }
+        };
+        if !admits(&options.access, &place.identity) {
+            return Err(Error::AccessDenied { endpoint: to.clone(), peer: format!("{:?}", place.identity) });
+        }
+        let [(reader, writer), (far_reader, far_writer)] = pipe::duplex(self.buffer.get());
+        // The dialler has no name of its own, as with Unix sockets: both ends show the listener's.
+        let info = |peer: &PeerIdentity| ConnectionInfo::new(to.clone(), to.clone(), peer.clone());
+        permit.send(Connection::from_bytes(far_reader, far_writer, info(&self.identity)));
+        Ok(Connection::from_bytes(reader, writer, info(&place.identity)))
+    }
+
+    async fn listen(&self, at: &Endpoint, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {
+        own(at)?;
+        let mut listeners = self.world.listeners();
+        listeners.made += 1;
+        let id = listeners.made;
+        let local = match at.address() {
+            Self::FRESH_NAME => fresh_endpoint(&listeners),
+            _ => at.clone(),
+        };
+        let (backlog, waiting) = mpsc::channel(options.backlog.max(1) as usize);
+        match listeners.places.entry(local.address().to_owned()) {
+            Entry::Occupied(_) => {
+                return Err(Error::AddrInUse { endpoint: local, holder: Some(std::process::id()) });
+            }
+            Entry::Vacant(vacant) => {
+                vacant.insert(Place { id, backlog, identity: self.identity.clone() });
+            }
+        }
+        drop(listeners);
+        Ok(Box::new(MemListener { world: self.world.clone(), id, local, waiting, options: options.clone() }))
+    }
+}
+
+struct MemListener {
+    world: Arc<World>,
+    id: u64,
+    local: Endpoint,
+    waiting: mpsc::Receiver<Connection>,
+    options: ListenOptions,
+}
+
+#[async_trait]
+impl Listener for MemListener {
+    fn local_endpoint(&self) -> &Endpoint {
+        &self.local
+    }
+
+    async fn accept(&mut self) -> Result<Incoming, Error> {
+        let connection =
+            self.waiting.recv().await.expect("the world keeps a sender while the listener lives");
+        let access = self.options.access.clone();
+        Ok(Incoming::new(connection.info().remote.clone(), async move {
+            let info = connection.info();
+            if !admits(&access, &info.peer) {
+                return Err(Error::AccessDenied {
+                    endpoint: info.local.clone(),
+                    peer: format!("{:?}", info.peer),
+                });
+            }
+            Ok(connection)
+        }))
+    }
+
+    async fn close(self: Box<Self>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl Drop for MemListener {
+    fn drop(&mut self) {
+        let mut listeners = self.world.listeners();
+        if listeners.places.get(self.local.address()).is_some_and(|place| place.id == self.id) {
+            listeners.places.remove(self.local.address());
+        }
+    }
+}
+
+impl fmt::Debug for MemListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemListener")
+            .field("local", &self.local)
+            .field("waiting", &self.waiting.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct World {
+    listeners: Mutex<Listeners>,
+}
+
+#[derive(Default)]
+struct Listeners {
+    places: BTreeMap<String, Place>,
+    /// Listeners ever made, for identities and fresh names.
+    made: u64,
+}
+
+#[derive(Clone)]
+struct Place {
+    id: u64,
+    backlog: mpsc::Sender<Connection>,
+    identity: PeerIdentity,
+}
+
+impl World {
+    /// A panic elsewhere leaves the table whole, as nothing under this lock unwinds half-way.
+    fn listeners(&self) -> MutexGuard<'_, Listeners> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn own(endpoint: &Endpoint) -> Result<(), Error> {
+    match endpoint.scheme() {
+        MemTransport::SCHEME => Ok(()),
+        scheme => Err(Error::UnknownScheme { scheme: scheme.to_owned() }),
+    }
+}
+
+fn fresh_endpoint(listeners: &Listeners) -> Endpoint {
+    (listeners.made..)
+        .map(|number| format!("fresh-{number}"))
+        .find(|name| !listeners.places.contains_key(name))
+        .map(|name| {
+            Endpoint::new(MemTransport::SCHEME, name).expect("letters, a dash and digits are an address")
+        })
+        .expect("there are more numbers than listeners")
+}
+
+/// A rule about users cannot judge a peer without identity and lets it in; a custom rule is asked in any case.
+fn admits(access: &Access, peer: &PeerIdentity) -> bool {
+    match (access, peer) {
+        (Access::Custom(rule), _) => rule(peer),
+        (Access::Group(group), PeerIdentity::Process { uid, gid, .. }) => {
+            gid == group || *uid == rustix::process::geteuid().as_raw()
+        }
+        (Access::SameUser, PeerIdentity::Process { uid, .. }) => *uid == rustix::process::geteuid().as_raw(),
+        (Access::Uids(uids), PeerIdentity::Process { uid, .. }) => uids.contains(uid),
+        _ => true,
+    }
+}
