@@ -1,6 +1,8 @@
 //! Bounded, buffered, loss-free pipelines: a lock-free queue inside a process, a resumable link between processes.
 
 mod error;
+#[cfg(feature = "link")]
+pub mod protocol;
 mod queue;
 
 pub use error::{CapacityError, Closed, SendError, SendErrorReason, TryRecvError, TrySendError};

@@ -3,8 +3,10 @@
 pub mod conformance;
 mod fault;
 mod memory;
+pub mod pair;
 
 pub use fault::{
     Chunk, Direction, FaultCounters, FaultHandle, FaultPlan, Faulty, Rule, Side, SideCounters, Verdict,
 };
 pub use memory::MemTransport;
+pub use proptest;

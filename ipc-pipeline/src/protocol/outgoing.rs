@@ -1,0 +1,580 @@
+//! The sending end of a link: what was accepted, what may be written, what is released.
+
+use std::{io::IoSlice, num::NonZeroUsize};
+
+use ipc_transport::{EncodeBuffer, EncodeError};
+
+use super::{Control, Hello, ProtocolError, Refusal, SessionId, Welcome, retention::Log};
+use crate::FullPolicy;
+
+/// The most of one vectored write, so that control frames and other tasks get their turn: 512 KiB.
+const MAX_WRITE: usize = 512 * 1024;
+
+/// How a sending end behaves; names and codec are what its hello says.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct OutgoingConfig {
+    /// Values accepted and not released, at most. 20, as the source system has it.
+    pub capacity: NonZeroUsize,
+    /// Encoded bytes accepted and not released before no more permits are granted. 8 MiB.
+    pub byte_bound: usize,
+    /// The largest encoded value. 1 MiB.
+    pub max_message: usize,
+    /// What happens to a value when there is no room. It waits by default.
+    pub policy: FullPolicy,
+    /// Number of the first value. 1; tests begin elsewhere.
+    pub first: u64,
+}
+
+impl Default for OutgoingConfig {
+    fn default() -> Self {
+        Self {
+            capacity: NonZeroUsize::new(20).expect("20 is not zero"),
+            byte_bound: 8 * 1024 * 1024,
+            max_message: 1024 * 1024,
+            policy: FullPolicy::Wait,
+            first: 1,
+        }
+    }
+}
+
+/// Counts since the session began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct OutgoingCounters {
+    /// Values accepted.
+    pub accepted: u64,
+    /// Values released by the receiver.
+    pub released: u64,
+    /// Values dropped by the policy.
+    pub dropped: u64,
+    /// Values written again after a lost connection.
+    pub resent: u64,
+    /// Values sent to a successor although an earlier incarnation may have seen them.
+    pub redelivered: u64,
+    /// Times the link became held up.
+    pub stalls: u64,
+    /// Connections that were welcomed after the first.
+    pub reconnects: u64,
+    /// Bytes of data and control written to connections.
+    pub bytes_written: u64,
+}
+
+/// Why a session is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End {
+    /// Given up by this side; what the receiver said of it, if it answered.
+    Aborted(Option<Delivered>),
+    /// Everything was released and the end announced.
+    Finished,
+    /// The receiving end was closed for good.
+    PeerClosed,
+    /// Refused for a reason that does not pass by itself.
+    Refused(Refusal),
+}
+
+/// What the receiver says was delivered when a session is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivered {
+    /// The highest released number.
+    pub released: u64,
+    /// The highest number that an application has seen.
+    pub taken: u64,
+}
+
+/// Why a value was not accepted; the caller still has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// It does not encode, or not within the limit.
+    Encode(EncodeError),
+    /// The session takes no more values.
+    Ended,
+}
+
+/// What a call of [`Outgoing::poll_transmit`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transmit {
+    /// Whether [`Outgoing::slices`] has bytes to write.
+    pub pending: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// No connection, or one that is not welcomed yet.
+    Offline,
+    /// Welcomed: frames flow.
+    Live,
+}
+
+/// The machine of a sending end.
+///
+/// Inputs: [`append`](Self::append), [`handle_welcome`](Self::handle_welcome),
+/// [`handle_control`](Self::handle_control), [`handle_written`](Self::handle_written),
+/// [`handle_disconnected`](Self::handle_disconnected). Outputs: [`hello`](Self::hello), and
+/// [`poll_transmit`](Self::poll_transmit) followed by [`slices`](Self::slices), until nothing is pending.
+///
+/// ```text
+///            hello ▶            handle_welcome
+///  Offline ─────────▶ Offline ────────────────▶ Live ──┐ poll_transmit, slices, handle_written
+///     ▲                                          │  ▲──┘ handle_control
+///     └────────── handle_disconnected ───────────┘
+/// ```
+#[derive(Debug)]
+pub struct Outgoing {
+    config: OutgoingConfig,
+    session: SessionId,
+    attempt: u64,
+    known: u64,
+    maybe_seen_until: u64,
+    log: Log,
+    reserved: usize,
+    phase: Phase,
+    max_values: u64,
+    max_bytes: u64,
+    staged: Vec<u8>,
+    staged_at: usize,
+    checkpointed: u64,
+    need: bool,
+    need_pending: bool,
+    /// Somebody waits for room.
+    held_up: bool,
+    /// Values wait for credit.
+    out_of_credit: bool,
+    waiting_for_release: bool,
+    finishing: bool,
+    fin_staged: bool,
+    aborting: bool,
+    abort_staged: bool,
+    end: Option<End>,
+    counters: OutgoingCounters,
+    welcomed: bool,
+}
+
+impl Outgoing {
+    /// A fresh session; the id must be random.
+    pub fn new(session: SessionId, config: OutgoingConfig) -> Self {
+        Self {
+            log: Log::new(config.first),
+            config,
+            session,
+            attempt: 0,
+            known: 0,
+            maybe_seen_until: 0,
+            reserved: 0,
+            phase: Phase::Offline,
+            max_values: 0,
+            max_bytes: 0,
+            staged: Vec::new(),
+            staged_at: 0,
+            checkpointed: u64::MAX,
+            need: false,
+            need_pending: false,
+            held_up: false,
+            out_of_credit: false,
+            waiting_for_release: false,
+            finishing: false,
+            fin_staged: false,
+            aborting: false,
+            abort_staged: false,
+            end: None,
+            counters: OutgoingCounters::default(),
+            welcomed: false,
+        }
+    }
+
+    // Values.
+
+    /// Takes one unit of capacity for a value to come; `false` when there is none.
+    ///
+    /// Permits are granted while values and permits together are below the capacity and retained bytes below the
+    /// byte bound, which is never checked after encoding: the overshoot is at most one value for each permit.
+    #[inline]
+    pub fn reserve(&mut self) -> bool {
+        let granted = self.log.live_values() + self.reserved < self.config.capacity.get()
+            && self.log.live_bytes() < self.config.byte_bound;
+        self.reserved += usize::from(granted);
+        granted
+    }
+
+    /// Gives back a unit of capacity that was reserved.
+    #[inline]
+    pub fn unreserve(&mut self) {
+        self.reserved -= 1;
+    }
+
+    /// Encodes and accepts a value under a reserved unit of capacity, which it uses up; its number is returned.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is changed by a failure: the unit is still reserved.
+    #[inline]
+    pub fn append<F>(&mut self, encode: F) -> Result<u64, AppendError>
+    where
+        F: FnMut(&mut EncodeBuffer<'_>) -> Result<(), EncodeError>,
+    {
+        if self.end.is_some() || self.finishing || self.aborting {
+            return Err(AppendError::Ended);
+        }
+        debug_assert!(self.reserved > 0, "a value is appended under a reserved unit");
+        let number = self.log.append(self.config.max_message, encode).map_err(AppendError::Encode)?;
+        self.reserved -= 1;
+        self.counters.accepted += 1;
+        Ok(number)
+    }
+
+    /// Makes room by dropping the oldest value that was never written; `false` if there is none.
+    pub fn drop_oldest(&mut self) -> bool {
+        let dropped = self.log.drop_oldest(self.phase == Phase::Live);
+        self.counters.dropped += u64::from(dropped);
+        dropped
+    }
+
+    /// Uses up a number for a new value that is dropped because nothing else could be.
+    pub fn drop_newest(&mut self) {
+        self.log.append_hole();
+        self.counters.dropped += 1;
+    }
+
+    /// No value follows: the end is announced once everything was written.
+    pub fn finish(&mut self) {
+        self.finishing = true;
+    }
+
+    /// Gives up what is not delivered; nothing more is sent but the announcement.
+    pub fn abort(&mut self) {
+        self.aborting = true;
+    }
+
+    /// Somebody waits for everything to be released: ask the receiver when nothing else is to be sent.
+    pub fn wait_for_release(&mut self) {
+        self.waiting_for_release = true;
+    }
+
+    /// Somebody waits for room: ask the receiver when nothing else is to be sent.
+    pub fn set_held_up(&mut self, held_up: bool) {
+        if held_up && !self.held_up {
+            self.counters.stalls += 1;
+            self.need = true;
+        }
+        self.held_up = held_up;
+    }
+
+    /// Makes an end that the application ordered: a refused session is dialled anew.
+    pub fn clear_refusal(&mut self) {
+        if matches!(self.end, Some(End::Refused(_))) {
+            self.end = None;
+        }
+    }
+
+    /// Turned away for good; what is retained stays retained.
+    pub fn handle_refusal(&mut self, refusal: Refusal) {
+        if !refusal.is_transient() && self.end.is_none() {
+            self.end = Some(match refusal {
+                Refusal::PeerClosed => End::PeerClosed,
+                other => End::Refused(other),
+            });
+        }
+    }
+
+    // Connections.
+
+    /// The hello of the next attempt, with everything but names and codec filled in.
+    pub fn hello(&mut self, codec: &str) -> Hello {
+        self.attempt += 1;
+        let mut hello = Hello::new(self.session, codec);
+        hello.attempt = self.attempt;
+        hello.max_message = self.config.max_message as u64;
+        hello.capacity = self.config.capacity.get() as u64;
+        hello.known = self.known;
+        hello.lowest = self.log.lowest();
+        hello
+    }
+
+    /// The receiver lets us in: forget what it released, go back to what it lacks.
+    ///
+    /// # Errors
+    ///
+    /// [`ProtocolError::UnknownValue`] when it claims values that were never sent.
+    pub fn handle_welcome(&mut self, welcome: &Welcome) -> Result<(), ProtocolError> {
+        let successor = welcome.incarnation != self.known || welcome.unknown_session;
+        let before_lowest = self.log.lowest() - 1;
+        let most = if successor { before_lowest } else { self.log.unwritten() - 1 };
+        let received = welcome.received;
+        if received > most.max(before_lowest) || welcome.released > received || received < before_lowest {
+            return Err(ProtocolError::UnknownValue { session: self.session, received });
+        }
+        if welcome.restated && received != welcome.released {
+            return Err(ProtocolError::UnknownValue { session: self.session, received });
+        }
+        let unwritten = self.log.unwritten();
+        if successor {
+            self.known = welcome.incarnation;
+            self.maybe_seen_until = unwritten - 1;
+            self.counters.redelivered += unwritten.saturating_sub(self.log.lowest());
+        }
+        self.release(welcome.released);
+        self.log.resume_at(received + 1, welcome.restated || successor);
+        self.counters.resent += unwritten.saturating_sub(self.log.mark_number());
+        self.counters.reconnects += u64::from(self.welcomed);
+        self.welcomed = true;
+        (self.max_values, self.max_bytes) = (welcome.max_values, welcome.max_bytes);
+        self.phase = Phase::Live;
+        self.staged.clear();
+        self.staged_at = 0;
+        self.need_pending = false;
+        self.need = self.held_up;
+        self.out_of_credit = false;
+        self.fin_staged = false;
+        self.abort_staged = false;
+        self.checkpointed = u64::MAX;
+        let maybe_seen_until = self.maybe_seen_until;
+        Control::Resume { first: self.log.mark_number(), maybe_seen_until }.encode(&mut self.staged);
+        Ok(())
+    }
+
+    /// A control message of the receiver.
+    ///
+    /// # Errors
+    ///
+    /// Any [`ProtocolError`] cuts the connection; the session goes on with the next one.
+    pub fn handle_control(&mut self, control: Control) -> Result<(), ProtocolError> {
+        match control {
+            Control::Ack { released, max_values, max_bytes } => {
+                self.check_released(released)?;
+                if max_values < self.max_values || max_bytes < self.max_bytes {
+                    return Err(ProtocolError::CreditLowered);
+                }
+                (self.max_values, self.max_bytes) = (max_values, max_bytes);
+                self.release(released);
+                self.need_pending = false;
+                // Still held up after this answer: ask again, once.
+                self.need = self.held_up;
+                self.out_of_credit = false;
+            }
+            Control::Aborted { released, taken } => {
+                self.check_released(released)?;
+                if !self.aborting {
+                    return Err(ProtocolError::UnexpectedFrame { kind: super::Kind::Aborted as u8 });
+                }
+                self.release(released);
+                self.end.get_or_insert(End::Aborted(Some(Delivered { released, taken })));
+            }
+            Control::Closed { released } => {
+                self.check_released(released)?;
+                self.release(released);
+                self.end.get_or_insert(End::PeerClosed);
+            }
+            Control::Ping { token } => Control::Pong { token }.encode(&mut self.staged),
+            Control::Pong { .. } | Control::Detach => {}
+            other => {
+                let mut frame = Vec::new();
+                other.encode(&mut frame);
+                return Err(ProtocolError::UnexpectedFrame { kind: frame[3] });
+            }
+        }
+        if self.fin_staged && self.staged.is_empty() && self.log.lowest() == self.log.next() {
+            self.end.get_or_insert(End::Finished);
+        }
+        Ok(())
+    }
+
+    /// The connection is gone; everything that was not released stays.
+    pub fn handle_disconnected(&mut self) {
+        if self.phase == Phase::Live {
+            self.log.disconnect();
+            self.phase = Phase::Offline;
+        }
+        self.staged.clear();
+        self.staged_at = 0;
+        self.fin_staged = false;
+        self.abort_staged = false;
+    }
+
+    // Transmission.
+
+    /// Prepares what may be written now: control first, then values within the credit.
+    pub fn poll_transmit(&mut self) -> Transmit {
+        if self.phase != Phase::Live || self.end.is_some() {
+            return Transmit { pending: false };
+        }
+        if self.aborting {
+            if !self.abort_staged && self.staged.is_empty() {
+                if self.log.frame_rest() == 0 {
+                    Control::Abort.encode(&mut self.staged);
+                    self.abort_staged = true;
+                } else {
+                    return Transmit { pending: true };
+                }
+            }
+            return Transmit { pending: !self.staged.is_empty() };
+        }
+        let mut max_values = self.max_values;
+        if self.config.policy == FullPolicy::DropOldest {
+            let in_flight = (self.config.capacity.get() / 2).max(1) as u64;
+            max_values = max_values.min(self.log.head_values() + in_flight);
+        }
+        self.log.open_gate(max_values, self.max_bytes);
+        if self.staged_at == 0 {
+            self.stage_control(max_values);
+        }
+        Transmit { pending: !self.staged.is_empty() || !self.log.written_to_gate() }
+    }
+
+    /// Fills `slices` with what may be written now and returns how many it filled; at most 512 KiB.
+    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let rest = if self.staged_at > 0 { 0 } else { self.log.frame_rest() };
+        let mut count = 0;
+        if rest > 0 && (!self.staged.is_empty() || self.aborting) {
+            count = self.log.slices(0, rest, slices);
+        }
+        if !self.staged.is_empty() && count < slices.len() {
+            slices[count] = IoSlice::new(&self.staged[self.staged_at..]);
+            count += 1;
+        }
+        if !self.aborting && count < slices.len() {
+            let skip = if count > 0 { rest } else { 0 };
+            count += self.log.slices(skip, MAX_WRITE, &mut slices[count..]);
+        }
+        count
+    }
+
+    /// This many of the bytes in [`slices`](Self::slices) were written.
+    pub fn handle_written(&mut self, mut count: usize) {
+        self.counters.bytes_written += count as u64;
+        if !self.staged.is_empty() {
+            let rest = if self.staged_at > 0 { 0 } else { self.log.frame_rest() };
+            let finished = count.min(rest);
+            self.log.advance(finished);
+            count -= finished;
+            let control = count.min(self.staged.len() - self.staged_at);
+            self.staged_at += control;
+            count -= control;
+            if self.staged_at == self.staged.len() {
+                self.staged.clear();
+                self.staged_at = 0;
+            }
+        }
+        if count > 0 {
+            self.log.advance(count);
+        }
+    }
+
+    // Facts.
+
+    /// Values accepted, not released and not dropped.
+    pub fn pending(&self) -> usize {
+        self.log.live_values()
+    }
+
+    /// Encoded bytes retained.
+    pub fn pending_bytes(&self) -> usize {
+        self.log.live_bytes()
+    }
+
+    /// Bytes of values that may be written at once, as of the last [`poll_transmit`](Self::poll_transmit).
+    pub fn writable_bytes(&self) -> u64 {
+        self.log.writable_bytes()
+    }
+
+    /// Bytes accepted and not yet let go to the connection.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.log.waiting_bytes()
+    }
+
+    /// Number of the last value, 0 if there was none.
+    pub fn last_number(&self) -> u64 {
+        self.log.next() - 1
+    }
+
+    /// Whether every value up to this number is released or was dropped.
+    pub fn is_released(&self, number: u64) -> bool {
+        self.log.lowest() > number || self.log.live_values() == 0
+    }
+
+    /// The oldest number still kept.
+    pub fn lowest(&self) -> u64 {
+        self.log.lowest()
+    }
+
+    /// Whether frames flow.
+    pub fn is_live(&self) -> bool {
+        self.phase == Phase::Live
+    }
+
+    /// How the session ended, if it did.
+    pub fn end(&self) -> Option<&End> {
+        self.end.as_ref()
+    }
+
+    /// The highest number written whole to any connection: the most that a receiver can have.
+    pub fn written_until(&self) -> u64 {
+        self.log.unwritten() - 1
+    }
+
+    /// Counts since the session began.
+    pub fn counters(&self) -> OutgoingCounters {
+        self.counters
+    }
+
+    /// The session.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &OutgoingConfig {
+        &self.config
+    }
+
+    fn stage_control(&mut self, max_values: u64) {
+        if let Some(count) = self.log.take_skip() {
+            Control::Skip { count }.encode(&mut self.staged);
+            self.log.open_gate(max_values, self.max_bytes);
+        }
+        let waiting = self.log.waiting_bytes();
+        if self.checkpointed != self.log.cursor_chunk() && self.log.frame_rest() == 0 {
+            self.checkpointed = self.log.cursor_chunk();
+            if !self.log.written_to_gate() {
+                Control::Checkpoint { next: self.log.mark_number(), waiting }.encode(&mut self.staged);
+            }
+        }
+        if self.finishing && !self.fin_staged && self.log.all_gated() && self.log.written_to_gate() {
+            Control::Fin.encode(&mut self.staged);
+            self.fin_staged = true;
+            self.need = true;
+        }
+        if waiting > 0 && !self.out_of_credit {
+            self.out_of_credit = true;
+            self.counters.stalls += 1;
+            self.need = true;
+        }
+        if self.waiting_for_release && self.log.lowest() < self.log.next() {
+            self.need = true;
+        }
+        if self.need && !self.need_pending && self.log.lowest() < self.log.next() {
+            let next_size = self.log.gated_size().unwrap_or(0) as u64;
+            Control::Need { waiting, next_size }.encode(&mut self.staged);
+            self.need_pending = true;
+            self.need = false;
+        }
+    }
+
+    fn check_released(&self, released: u64) -> Result<(), ProtocolError> {
+        let sent = self.log.mark_number();
+        if released >= sent {
+            return Err(ProtocolError::AckBeyondSent { released, sent });
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, upto: u64) {
+        let before = self.log.live_values();
+        self.log.release(upto);
+        self.counters.released += (before - self.log.live_values()) as u64;
+        if self.log.lowest() == self.log.next() {
+            self.waiting_for_release = false;
+        }
+    }
+}
