@@ -15,6 +15,8 @@ mod lease;
 mod limits;
 mod name;
 mod naming;
+#[cfg(any(feature = "tcp", feature = "unix"))]
+mod quiet;
 #[cfg(feature = "tcp")]
 mod tcp;
 mod transport;

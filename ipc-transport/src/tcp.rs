@@ -11,6 +11,7 @@ use crate::{
     PeerIdentity, Transport,
     accept::AcceptPause,
     deadline::{Deadline, runtime},
+    quiet::QuietWriter,
 };
 
 /// TCP: `tcp://host:port`.
@@ -109,7 +110,7 @@ impl TcpTransport {
         }
         let info = ConnectionInfo::new(Endpoint::tcp(local), Endpoint::tcp(remote), peer);
         let (reader, writer) = stream.into_split();
-        Ok(Connection::from_bytes(reader, writer, info))
+        Ok(Connection::from_bytes(reader, QuietWriter(writer), info))
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     deadline::{Deadline, runtime},
     endpoint::kernel_path,
     lease::{Site, kind_name},
+    quiet::QuietWriter,
 };
 
 mod listener;
@@ -128,5 +129,5 @@ fn finish(stream: UnixStream, access: &Access, side: Side, place: &Endpoint) -> 
     // The dialler's socket has no name, so the listening address stands for both ends.
     let info = ConnectionInfo::new(place.clone(), place.clone(), peer);
     let (reader, writer) = stream.into_split();
-    Ok(Connection::from_bytes(reader, writer, info))
+    Ok(Connection::from_bytes(reader, QuietWriter(writer), info))
 }
