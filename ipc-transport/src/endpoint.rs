@@ -2,7 +2,6 @@
 
 use std::{
     borrow::Cow,
-    ffi::OsStr,
     fmt,
     net::SocketAddr,
     os::unix::ffi::{OsStrExt, OsStringExt},
@@ -305,7 +304,8 @@ pub enum ParseEndpointError {
 }
 
 /// The path of a Unix socket as an operating system string with the leading NUL of abstract names.
-pub(crate) fn kernel_path(endpoint: &Endpoint) -> Option<Cow<'_, OsStr>> {
+#[cfg(feature = "unix")]
+pub(crate) fn kernel_path(endpoint: &Endpoint) -> Option<Cow<'_, std::ffi::OsStr>> {
     match endpoint.unix.as_ref()? {
         UnixAddress::Abstract(name) => {
             let mut bytes = Vec::with_capacity(name.len() + 1);

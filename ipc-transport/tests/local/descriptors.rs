@@ -1,0 +1,148 @@
+//! Descriptors: running out of them, a crowd of connections, and none that leaks into children.
+
+use std::{
+    fs::File,
+    future::{Future as _, poll_fn},
+    pin::pin,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use ipc_transport::{ConnectOptions, Endpoint, ListenOptions, Transports};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::support::{Role, TempDir, connect, echo, listen, say, serve_echo, watchdog};
+
+fn limit_descriptors(most: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    let current = Some(limit.maximum.map_or(most, |maximum| most.min(maximum)));
+    setrlimit(Resource::Nofile, Rlimit { current, maximum: limit.maximum }).unwrap();
+}
+
+/// many more diallers than the backlog holds, all at once, in a process of their own.
+#[test]
+fn a_thousand_diallers_get_through_a_full_backlog() {
+    let role = Role::start("crowd", &[]);
+    assert_eq!(role.hear(), "1000 served");
+    assert!(role.finish());
+}
+
+pub(crate) async fn crowd() {
+    limit_descriptors(4096);
+    let directory = TempDir::new();
+    let at = directory.endpoint("a.sock");
+    let options = ListenOptions::default().with_backlog(4);
+    let listener = Transports::default().listen(&at, &options).await.unwrap();
+    let diallers: Vec<_> = (0..1000)
+        .map(|_| {
+            let at = at.clone();
+            tokio::spawn(async move { echo(connect(&at).await.unwrap(), b"x").await.unwrap() })
+        })
+        .collect();
+    // Only now does anybody accept: the backlog has been full for a while.
+    tokio::task::yield_now().await;
+    tokio::spawn(serve_echo(listener));
+    let mut served = 0;
+    for dialler in diallers {
+        watchdog(dialler).await.unwrap();
+        served += 1;
+    }
+    say(format!("{served} served"));
+}
+
+/// with no descriptor left, accepting pauses, longer each time, and goes on when there is one again.
+#[tokio::test]
+async fn accepting_waits_out_a_shortage_of_descriptors() {
+    let directory = TempDir::new();
+    for at in [directory.endpoint("a.sock"), "tcp://127.0.0.1:0".parse().unwrap()] {
+        let role = Role::start("starve", &[&at.to_string()]);
+        let at: Endpoint = role.hear().parse().unwrap();
+        let connection = Transports::default().connect(&at, &ConnectOptions::default()).await.unwrap();
+        watchdog(echo(connection, b"at last")).await.unwrap();
+        assert_eq!(role.hear(), "recovered");
+        assert!(role.finish());
+    }
+}
+
+pub(crate) async fn starve(at: &str) {
+    limit_descriptors(64);
+    let at = at.parse().unwrap();
+    let mut listener = Transports::default().listen(&at, &ListenOptions::default()).await.unwrap();
+    let mut hoard = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        hoard.push(file);
+    }
+    say(listener.local_endpoint());
+    let started = Instant::now();
+    let mut polls = 0;
+    let mut accept = pin!(listener.accept());
+    let incoming = poll_fn(|cx| {
+        polls += 1;
+        // Before the connection comes there may be one poll without a failure.
+        if polls == 8 {
+            // Six pauses are over by now; a busy loop would be here at once.
+            assert!(started.elapsed() >= Duration::from_millis(5 + 10 + 20 + 40 + 80 + 160));
+            hoard.clear();
+        }
+        accept.as_mut().poll(cx)
+    })
+    .await
+    .unwrap();
+    assert!(polls >= 8, "the connection was accepted although no descriptor was left");
+    let (mut reader, mut writer, _) = incoming.establish().await.unwrap().into_parts();
+    let mut word = [0; 7];
+    reader.read_exact(&mut word).await.unwrap();
+    writer.write_all(&word).await.unwrap();
+    say("recovered");
+}
+
+/// a program that is started gets none of the sockets, locks and watches.
+#[tokio::test]
+async fn a_started_program_inherits_nothing() {
+    let directory = TempDir::new();
+    let transports = Transports::default();
+    let mut open = Vec::new();
+    let mut listeners = Vec::new();
+    for at in [
+        directory.endpoint("a.sock"),
+        Endpoint::unix_abstract(directory.path().as_os_str().as_encoded_bytes()).unwrap(),
+        "tcp://127.0.0.1:0".parse().unwrap(),
+    ] {
+        let mut listener = transports.listen(&at, &ListenOptions::default()).await.unwrap();
+        let to = listener.local_endpoint().clone();
+        open.push(transports.connect(&to, &ConnectOptions::default()).await.unwrap());
+        open.push(watchdog(listener.accept()).await.unwrap().establish().await.unwrap());
+        listeners.push(listener);
+    }
+    let output = Command::new("ls")
+        .args(["-l", "/proc/self/fd"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
+    let listing = String::from_utf8(output.stdout).unwrap();
+    assert!(listing.contains("/proc/"), "{listing}");
+    for kind in ["socket:", ".lock", "inotify"] {
+        assert!(!listing.contains(kind), "{kind} in {listing}");
+    }
+}
+
+/// A refused second start leaves no descriptor behind, nor does a cycle of listening and closing.
+#[tokio::test]
+async fn claims_that_fail_or_end_leave_no_lock_behind() {
+    let directory = TempDir::new();
+    let at = directory.endpoint("a.sock");
+    for _ in 0..20 {
+        let first = listen(&at).await.unwrap();
+        assert!(listen(&at).await.is_err());
+        first.close().await.unwrap();
+    }
+    // Other tests of this process have descriptors of their own; those of this directory are told by their path.
+    let locks = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok())
+        .filter(|target| target.starts_with(directory.path()))
+        .count();
+    assert_eq!(locks, 0);
+}

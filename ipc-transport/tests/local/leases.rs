@@ -1,0 +1,275 @@
+//! Who gets an address: races, crashes, late closes, and what stands in the way.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use ipc_transport::{Error, Lease, LeaseOptions, ListenOptions, RuntimeDirectory};
+
+use super::support::{
+    Role, TempDir, connect, echo, leave_stale_socket, listen, rounds, serve_echo, watchdog,
+};
+
+/// the refusal names the process, and the first keeps serving.
+#[tokio::test]
+async fn a_second_server_is_refused_and_told_which_process_serves() {
+    let directory = TempDir::new();
+    let at = directory.endpoint("a.sock");
+    let first = Role::start("serve", &[&at.to_string()]);
+    assert_eq!(first.hear(), "listening");
+    let error = watchdog(listen(&at)).await.unwrap_err();
+    assert!(matches!(&error, Error::AddrInUse { holder: Some(pid), .. } if *pid == first.pid()), "{error}");
+    assert!(error.to_string().contains(&first.pid().to_string()));
+    watchdog(async { echo(connect(&at).await.unwrap(), b"still there").await.unwrap() }).await;
+}
+
+/// 200 starts race over one address.
+///
+/// Also the start race of the threat model: 16 starters over a stale socket.
+#[test]
+fn of_racing_starters_over_a_stale_socket_exactly_one_wins() {
+    let lanes = 4;
+    let rounds = rounds(2_000, 10_000).div_ceil(lanes);
+    let lanes: Vec<_> = (0..lanes).map(|_| thread::spawn(move || race(rounds))).collect();
+    for lane in lanes {
+        lane.join().unwrap();
+    }
+}
+
+/// Races 2 to 16 starters, each on its own thread, over and over.
+fn race(rounds: usize) {
+    const STARTERS: usize = 16;
+    let directory = Arc::new(TempDir::new());
+    let (gate, winners) = (Arc::new(Barrier::new(STARTERS)), Arc::new(AtomicUsize::new(0)));
+    let starters: Vec<_> = (0..STARTERS)
+        .map(|starter| {
+            let (directory, gate, winners) = (directory.clone(), gate.clone(), winners.clone());
+            thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                for round in 0..rounds {
+                    let racing = 2 + round % (STARTERS - 1);
+                    // Every few rounds the lock file is missing too, as on a machine's first day.
+                    let name = format!("{}.sock", if round % 5 == 0 { round } else { 0 });
+                    let at = directory.endpoint(&name);
+                    if starter == 0 {
+                        leave_stale_socket(at.unix_path().unwrap());
+                        winners.store(0, Ordering::Relaxed);
+                    }
+                    gate.wait();
+                    let won = (starter < racing).then(|| runtime.block_on(listen(&at)));
+                    match &won {
+                        Some(Ok(_)) => {
+                            winners.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Some(Err(Error::AddrInUse { .. })) | None => {}
+                        Some(Err(other)) => panic!("{other}: {other:?}"),
+                    }
+                    gate.wait();
+                    assert_eq!(winners.load(Ordering::Relaxed), 1, "round {round} with {racing} starters");
+                    if let Some(Ok(listener)) = won {
+                        runtime.block_on(async {
+                            connect(&at).await.unwrap();
+                            listener.close().await.unwrap();
+                        });
+                    }
+                    gate.wait();
+                }
+            })
+        })
+        .collect();
+    for starter in starters {
+        starter.join().unwrap();
+    }
+}
+
+/// X-02, P-31: a start after a kill -9 succeeds at once.
+#[tokio::test]
+async fn the_socket_of_a_killed_server_does_not_hinder_its_successor() {
+    let directory = TempDir::new();
+    let at = directory.endpoint("a.sock");
+    for _ in 0..rounds(50, 1_000) {
+        let server = Role::start("serve", &[&at.to_string()]);
+        assert_eq!(server.hear(), "listening");
+        server.kill();
+        assert!(at.unix_path().unwrap().exists());
+    }
+    let listener = watchdog(listen(&at)).await.unwrap();
+    assert_eq!(directory.list(), ["a.sock", "a.sock.lock"]);
+    listener.close().await.unwrap();
+    assert_eq!(directory.list(), ["a.sock.lock"]);
+}
+
+/// wherever a claimer is killed, nothing that it leaves hinders the next.
+#[tokio::test]
+async fn a_claimer_killed_at_any_step_hinders_nobody() {
+    let directory = TempDir::new();
+    let at = directory.endpoint("a.sock");
+    for step in ["Opened", "Locked", "Recorded", "Silent", "Bound", "Published"] {
+        for stale in [false, true] {
+            if stale {
+                leave_stale_socket(at.unix_path().unwrap());
+            }
+            let claimer = Role::start("stop_at", &[&at.to_string(), step]);
+            assert_eq!(claimer.hear(), "stopped");
+            claimer.kill();
+            let listener = watchdog(listen(&at)).await.unwrap();
+            watchdog(connect(&at)).await.unwrap();
+            listener.close().await.unwrap();
+            assert_eq!(directory.list(), ["a.sock.lock"], "{step}");
+        }
+    }
+}
+
+/// the old server's close comes after its successor started (its lock file was removed meanwhile).
+#[tokio::test]
+async fn a_late_close_leaves_the_successors_socket_alone() {
+    let directory = TempDir::new();
+    let at = directory.endpoint("a.sock");
+    for closing in [true, false] {
+        let old = listen(&at).await.unwrap();
+        fs::remove_file(directory.file("a.sock.lock")).unwrap();
+        fs::remove_file(directory.file("a.sock")).unwrap();
+        let successor = listen(&at).await.unwrap();
+        if closing {
+            old.close().await.unwrap();
+        } else {
+            drop(old);
+        }
+        assert_eq!(directory.list(), ["a.sock", "a.sock.lock"]);
+        watchdog(connect(&at)).await.unwrap();
+        successor.close().await.unwrap();
+        assert_eq!(directory.list(), ["a.sock.lock"]);
+    }
+}
+
+/// whatever is no socket is refused and untouched, for a listener and for a dialler.
+#[tokio::test]
+async fn what_is_no_socket_is_left_untouched() {
+    let directory = TempDir::new();
+    let elsewhere = TempDir::new();
+    let target = elsewhere.endpoint("target.sock");
+    let _serving = listen(&target).await.unwrap();
+    fs::write(directory.file("file"), "precious").unwrap();
+    fs::create_dir(directory.file("directory")).unwrap();
+    symlink(target.unix_path().unwrap(), directory.file("link")).unwrap();
+    symlink("/nowhere/at/all", directory.file("dangling")).unwrap();
+    for (name, kind) in [
+        ("file", "a regular file"),
+        ("directory", "a directory"),
+        ("link", "a symbolic link"),
+        ("dangling", "a symbolic link"),
+    ] {
+        let at = directory.endpoint(name);
+        let error = listen(&at).await.unwrap_err();
+        assert!(matches!(&error, Error::Obstructed { found, .. } if *found == kind), "{name}: {error}");
+    }
+    for name in ["file", "directory"] {
+        let error = connect(&directory.endpoint(name)).await.unwrap_err();
+        assert!(matches!(&error, Error::Obstructed { .. }), "{name}: {error}");
+    }
+    assert_eq!(fs::read_to_string(directory.file("file")).unwrap(), "precious");
+    assert!(directory.file("directory").is_dir());
+    assert_eq!(fs::read_link(directory.file("link")).unwrap(), target.unix_path().unwrap());
+    assert_eq!(fs::read_link(directory.file("dangling")).unwrap().to_str(), Some("/nowhere/at/all"));
+    assert!(target.unix_path().unwrap().exists());
+}
+
+/// the same for what stands where the lock file should be.
+#[tokio::test]
+async fn a_lock_file_that_is_none_is_left_untouched() {
+    let directory = TempDir::new();
+    fs::write(directory.file("target"), "precious").unwrap();
+    symlink(directory.file("target"), directory.file("link.lock")).unwrap();
+    fs::create_dir(directory.file("directory.lock")).unwrap();
+    fs::hard_link(directory.file("target"), directory.file("linked.lock")).unwrap();
+    for name in ["link", "directory", "linked"] {
+        let error = listen(&directory.endpoint(name)).await.unwrap_err();
+        assert!(matches!(&error, Error::Obstructed { .. }), "{name}: {error}");
+    }
+    assert_eq!(fs::read_to_string(directory.file("target")).unwrap(), "precious");
+}
+
+/// a live listener that knows nothing of leases is not displaced either.
+#[tokio::test]
+async fn a_live_listener_without_a_lease_is_not_displaced() {
+    let directory = TempDir::new();
+    let at = directory.endpoint("a.sock");
+    let stranger = std::os::unix::net::UnixListener::bind(at.unix_path().unwrap()).unwrap();
+    for _ in 0..2 {
+        let error = watchdog(listen(&at)).await.unwrap_err();
+        assert!(
+            matches!(&error, Error::AddrInUse { holder: Some(pid), .. } if *pid == std::process::id()),
+            "{error}"
+        );
+    }
+    drop(stranger);
+    watchdog(listen(&at)).await.unwrap();
+}
+
+/// The lock outlives its holder in a forked child: the claimer is told, whether the child has the listener or not.
+#[tokio::test]
+async fn a_lease_kept_by_a_forked_child_is_told_as_such() {
+    for what in ["lock", "all"] {
+        let directory = TempDir::new();
+        let at = directory.endpoint("a.sock");
+        let holder = Role::start("leave_to_fork", &[&at.to_string(), what]);
+        let child: i32 = holder.hear().parse().unwrap();
+        let pid = holder.pid();
+        let error = watchdog(listen(&at)).await.unwrap_err();
+        assert!(matches!(&error, Error::AddrInUse { holder: Some(of), .. } if *of == pid), "{what}: {error}");
+        holder.kill();
+        let error = watchdog(listen(&at)).await.unwrap_err();
+        assert!(matches!(&error, Error::LeaseHeldByFork { holder, .. } if *holder == pid), "{what}: {error}");
+        let child = rustix::process::Pid::from_raw(child).unwrap();
+        rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
+        // Nobody waits for the orphan here, so its end shows by its lock being free.
+        watchdog(async {
+            while listen(&at).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+/// P-31, with a name in the runtime directory: a crashed holder's files do not prevent a restart.
+#[tokio::test]
+async fn a_crashed_holder_of_a_name_does_not_prevent_a_restart() {
+    let directory = TempDir::new();
+    let runtime_directory = RuntimeDirectory::at(directory.path()).unwrap();
+    let holder = Role::start("serve_name", &[directory.path().to_str().unwrap(), "consumer"]);
+    assert_eq!(holder.hear(), "listening");
+    let options = LeaseOptions::default();
+    let error = watchdog(Lease::claim(&runtime_directory, "consumer", &options)).await.unwrap_err();
+    assert!(matches!(&error, Error::AddrInUse { holder: Some(pid), .. } if *pid == holder.pid()), "{error}");
+    holder.kill();
+    assert_eq!(directory.list(), ["consumer.lock", "consumer.sock"]);
+    let lease = watchdog(Lease::claim(&runtime_directory, "consumer", &options)).await.unwrap();
+    let at = lease.endpoint().clone();
+    let serving = tokio::spawn(serve_echo(lease.listen(&ListenOptions::default()).unwrap()));
+    watchdog(async { echo(connect(&at).await.unwrap(), b"again").await.unwrap() }).await;
+    serving.abort();
+    let _ = serving.await;
+    assert_eq!(directory.list(), ["consumer.lock"]);
+}
+
+#[tokio::test]
+async fn a_lease_without_a_listener_keeps_others_out_and_is_released_by_drop() {
+    let directory = TempDir::new();
+    let runtime_directory = RuntimeDirectory::at(directory.path()).unwrap();
+    let options = LeaseOptions::default();
+    let lease = Lease::claim(&runtime_directory, "a", &options).await.unwrap();
+    let error = Lease::claim(&runtime_directory, "a", &options).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::AddrInUse { holder: Some(pid), .. } if *pid == std::process::id()),
+        "{error}"
+    );
+    drop(lease);
+    Lease::claim(&runtime_directory, "a", &options).await.unwrap();
+}

@@ -1,0 +1,13 @@
+//! The transports, leases and names of one machine, with real processes where they matter.
+
+#![cfg(all(feature = "unix", feature = "tcp"))]
+
+mod descriptors;
+mod directory;
+mod interleavings;
+mod leases;
+mod naming;
+mod roles;
+mod support;
+mod tcp;
+mod unix;
