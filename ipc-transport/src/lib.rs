@@ -1,15 +1,29 @@
 //! Endpoints, transports, connections, codecs, identity and leases for pipelines between processes.
 
+#[cfg(any(feature = "tcp", feature = "unix"))]
+mod accept;
 mod backoff;
 mod codec;
 mod connection;
+#[cfg(any(feature = "tcp", feature = "unix"))]
+mod deadline;
 mod endpoint;
 mod error;
 pub mod framing;
 mod identity;
+#[cfg(feature = "unix")]
+mod lease;
 mod limits;
+mod name;
+mod naming;
+#[cfg(feature = "tcp")]
+mod tcp;
 mod transport;
 mod transports;
+#[cfg(feature = "unix")]
+mod unix;
+#[cfg(feature = "unix")]
+mod watch;
 
 pub use backoff::{Backoff, BackoffConfig};
 #[cfg(feature = "bincode")]
@@ -21,6 +35,18 @@ pub use connection::{Connection, ConnectionInfo, ReadHalf, WriteHalf};
 pub use endpoint::{Endpoint, MAX_UNIX_PATH, ParseEndpointError};
 pub use error::Error;
 pub use identity::{Access, PeerIdentity};
+#[cfg(feature = "unix")]
+pub use lease::{
+    Answer, ConnectHello, DangerousRuntimeDirectory, Hello, Lease, LeaseOptions, LeaseStep, RuntimeDirectory,
+};
 pub use limits::Limits;
+pub use name::{MAX_NAME, check_name};
+#[cfg(feature = "unix")]
+pub use naming::RuntimeNaming;
+pub use naming::{NameWatch, Naming, StaticNaming};
+#[cfg(feature = "tcp")]
+pub use tcp::{KeepAlive, TcpTransport};
 pub use transport::{ConnectOptions, Incoming, ListenOptions, Listener, Transport};
 pub use transports::Transports;
+#[cfg(feature = "unix")]
+pub use unix::UnixTransport;

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{ConnectOptions, Connection, Endpoint, Error, ListenOptions, Listener, Transport};
 
 /// Transports by scheme; users add theirs with [`Transports::with`].
+///
+/// [`Transports::default`] holds every transport that the crate's features bring along, in their default settings.
 #[derive(Debug, Clone)]
 pub struct Transports {
     by_scheme: BTreeMap<String, Arc<dyn Transport>>,
@@ -16,11 +18,24 @@ impl Transports {
         Self { by_scheme: BTreeMap::new() }
     }
 
+    /// The transports that stay on this machine: `unix:`, as far as the features bring it along.
+    pub fn local() -> Self {
+        let transports = Self::none();
+        #[cfg(feature = "unix")]
+        let transports = transports.with(crate::UnixTransport::new());
+        transports
+    }
+
     /// Adds a transport, in place of an earlier one with the same scheme.
     #[must_use]
     pub fn with(mut self, transport: impl Transport) -> Self {
         self.by_scheme.insert(transport.scheme().to_owned(), Arc::new(transport));
         self
+    }
+
+    /// The schemes that are served, sorted.
+    pub fn schemes(&self) -> impl Iterator<Item = &str> {
+        self.by_scheme.keys().map(String::as_str)
     }
 
     /// The transport that serves an endpoint, or [`Error::UnknownScheme`].
@@ -46,5 +61,14 @@ impl Transports {
     /// Dropping the future leaves nothing listening.
     pub async fn listen(&self, at: &Endpoint, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {
         self.of(at)?.listen(at, options).await
+    }
+}
+
+impl Default for Transports {
+    fn default() -> Self {
+        let transports = Self::local();
+        #[cfg(feature = "tcp")]
+        let transports = transports.with(crate::TcpTransport::new());
+        transports
     }
 }

@@ -1,0 +1,50 @@
+//! Deadlines on the monotonic clock, and whether there is a runtime to keep them.
+
+use std::{future::Future, time::Duration};
+
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout_at},
+};
+
+use crate::{Endpoint, Error};
+
+/// Until when an operation may go on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadline(Instant);
+
+impl Deadline {
+    /// `timeout` from now, on the monotonic clock; [`Error::NoRuntime`] outside a tokio runtime.
+    pub(crate) fn after(timeout: Duration) -> Result<Self, Error> {
+        runtime()?;
+        let now = Instant::now();
+        // A timeout beyond what the clock can express is as good as thirty years.
+        Ok(Self(now.checked_add(timeout).unwrap_or(now + THIRTY_YEARS)))
+    }
+
+    /// Runs a future until the deadline.
+    pub(crate) async fn run<T>(
+        self,
+        operation: &'static str,
+        endpoint: &Endpoint,
+        future: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        match timeout_at(self.0, future).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::TimedOut { operation, endpoint: endpoint.to_string() }),
+        }
+    }
+
+    /// The time that is left.
+    #[cfg(feature = "tcp")]
+    pub(crate) fn remaining(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+}
+
+/// [`Error::NoRuntime`] outside a tokio runtime, where tokio's own types would panic.
+pub(crate) fn runtime() -> Result<(), Error> {
+    Handle::try_current().map(drop).map_err(|_| Error::NoRuntime)
+}
+
+const THIRTY_YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);

@@ -1,0 +1,156 @@
+//! Names in the runtime directory.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use async_trait::async_trait;
+use rustix::fs::{AtFlags, FileType, statat};
+use tokio::sync::Notify;
+
+use super::{NameWatch, Naming};
+use crate::{
+    Endpoint, Error, Lease, LeaseOptions, ListenOptions, Listener, RuntimeDirectory, Transports, watch::Watch,
+};
+
+/// Names in the runtime directory: Unix sockets and leases, for the processes of one user on one machine.
+///
+/// A claim takes the [`Lease`] of the name and listens at `<directory>/<name>.sock` by the Unix transport of this
+/// crate, whatever transports the caller has. A watch completes as soon as the name's socket appears, is replaced or
+/// goes away (Linux); where the system cannot tell, or is short of watches, it never completes.
+#[derive(Debug, Clone)]
+pub struct RuntimeNaming {
+    directory: RuntimeDirectory,
+    lease: LeaseOptions,
+    /// The one watch on the directory that all waiting diallers of this naming share, while there are any.
+    events: Arc<Mutex<Weak<Events>>>,
+}
+
+impl RuntimeNaming {
+    /// Names in this directory.
+    pub fn new(directory: RuntimeDirectory) -> Self {
+        Self { directory, lease: LeaseOptions::default(), events: Arc::default() }
+    }
+
+    /// Sets how names are claimed.
+    #[must_use]
+    pub fn lease(mut self, options: LeaseOptions) -> Self {
+        self.lease = options;
+        self
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &RuntimeDirectory {
+        &self.directory
+    }
+
+    fn events(&self) -> io::Result<Arc<Events>> {
+        let mut shared = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(events) = shared.upgrade() {
+            return Ok(events);
+        }
+        let watch = Watch::new()?;
+        watch.add_directory(self.directory.path())?;
+        let events = Arc::new(Events { watch, happened: Notify::new() });
+        *shared = Arc::downgrade(&events);
+        Ok(events)
+    }
+}
+
+#[async_trait]
+impl Naming for RuntimeNaming {
+    async fn claim(
+        &self,
+        name: &str,
+        _transports: &Transports,
+        options: &ListenOptions,
+    ) -> Result<Box<dyn Listener>, Error> {
+        Lease::claim(&self.directory, name, &self.lease).await?.listen(options)
+    }
+
+    async fn resolve(&self, name: &str) -> Result<Endpoint, Error> {
+        let place = Place::of(&self.directory, name)?;
+        match place.look() {
+            Some(_) => Ok(place.endpoint),
+            None => Err(Error::NotFound { endpoint: place.endpoint.to_string() }),
+        }
+    }
+
+    fn watch(&self, name: &str) -> Result<Box<dyn NameWatch>, Error> {
+        crate::deadline::runtime()?;
+        let place = Place::of(&self.directory, name)?;
+        let events = self
+            .events()
+            .inspect_err(|error| tracing::debug!(%error, "the runtime directory is not watched"))
+            .ok();
+        let seen = place.look();
+        Ok(Box::new(PlaceWatch { place, events, seen }))
+    }
+}
+
+/// Where the socket of a name is to be found.
+#[derive(Debug)]
+struct Place {
+    directory: OwnedFd,
+    file: OsString,
+    endpoint: Endpoint,
+}
+
+/// One state of a place; the time of change tells a new socket from an old one that had the same inode number.
+type Sight = (u64, i64, u64);
+
+impl Place {
+    fn of(directory: &RuntimeDirectory, name: &str) -> Result<Self, Error> {
+        let endpoint = directory.endpoint(name)?;
+        let file = endpoint.unix_path().and_then(|path| path.file_name()).unwrap_or_default().to_owned();
+        let directory = directory.descriptor().map_err(|error| Error::io("resolve", &endpoint, error))?;
+        Ok(Self { directory, file, endpoint })
+    }
+
+    fn look(&self) -> Option<Sight> {
+        let stat = statat(&self.directory, &self.file, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        #[allow(clippy::unnecessary_cast, reason = "the types differ between systems")]
+        let sight = (stat.st_ino as u64, stat.st_ctime as i64, stat.st_ctime_nsec as u64);
+        (FileType::from_raw_mode(stat.st_mode) == FileType::Socket).then_some(sight)
+    }
+}
+
+/// Events of the directory, read by whoever of the waiting comes first and passed on to the others.
+#[derive(Debug)]
+struct Events {
+    watch: Watch,
+    happened: Notify,
+}
+
+#[derive(Debug)]
+struct PlaceWatch {
+    place: Place,
+    /// `None` where directories cannot be watched.
+    events: Option<Arc<Events>>,
+    seen: Option<Sight>,
+}
+
+#[async_trait]
+impl NameWatch for PlaceWatch {
+    async fn changed(&mut self) {
+        let Some(events) = &self.events else { return std::future::pending().await };
+        loop {
+            let happened = events.happened.notified();
+            tokio::pin!(happened);
+            // Enrolled before looking, so that an event after the look is not missed.
+            happened.as_mut().enable();
+            let sight = self.place.look();
+            if sight != self.seen {
+                self.seen = sight;
+                return;
+            }
+            tokio::select! {
+                () = &mut happened => {}
+                () = events.watch.changed() => events.happened.notify_waiters(),
+            }
+        }
+    }
+}

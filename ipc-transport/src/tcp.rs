@@ -1,0 +1,246 @@
+//! The `tcp:` transport.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use async_trait::async_trait;
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream, lookup_host};
+
+use crate::{
+    Access, ConnectOptions, Connection, ConnectionInfo, Endpoint, Error, Incoming, ListenOptions, Listener,
+    PeerIdentity, Transport,
+    accept::AcceptPause,
+    deadline::{Deadline, runtime},
+};
+
+/// TCP: `tcp://host:port`.
+///
+/// - Small writes go out at once (`TCP_NODELAY`): the layers above write whole segments.
+/// - The kernel watches for dead peers: keep-alive probes on idle connections and a bound on unacknowledged data
+///   (`TCP_USER_TIMEOUT` where the system has it). The process itself is not woken for it.
+/// - An address keeps its family: `[::]:0` listens for IPv6 alone, whatever the system's default, so that it can
+///   stand beside `0.0.0.0:0` everywhere.
+/// - Host names are looked up within the deadline of the connect; their addresses are tried one after the other,
+///   each with an equal share of the time that is left.
+/// - TCP does not tell who the peer is: [`PeerIdentity::Unknown`]. An [`Access`] rule that needs an identity refuses
+///   everybody here, see there. Anybody who can reach the port can connect, other users of this machine included.
+#[derive(Debug, Clone)]
+pub struct TcpTransport {
+    keep_alive: Option<KeepAlive>,
+    user_timeout: Option<Duration>,
+}
+
+/// How the kernel probes an idle connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeepAlive {
+    /// How long a connection is idle before the first probe. 15 s.
+    pub idle: Duration,
+    /// The time between probes. 5 s.
+    pub interval: Duration,
+    /// How many probes may go unanswered before the connection is given up. 3.
+    pub probes: u32,
+}
+
+impl Default for KeepAlive {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(15), interval: Duration::from_secs(5), probes: 3 }
+    }
+}
+
+impl TcpTransport {
+    /// The transport with its defaults.
+    pub fn new() -> Self {
+        Self { keep_alive: Some(KeepAlive::default()), user_timeout: Some(DEFAULT_USER_TIMEOUT) }
+    }
+
+    /// Sets how idle connections are probed; `None` turns probing off. On by default, so that a peer whose machine
+    /// is gone is noticed after about 30 s, at the price of a few packets a minute.
+    #[must_use]
+    pub fn keep_alive(mut self, keep_alive: Option<KeepAlive>) -> Self {
+        self.keep_alive = keep_alive;
+        self
+    }
+
+    /// Sets how long written data may stay undelivered to the peer's kernel before the connection is given up, where
+    /// the system can do that (Linux); `None` leaves it to the system, which takes about 15 minutes.
+    ///
+    /// 60 s by default. Linux counts the time in which the peer's window is closed as well, so a peer that is alive
+    /// and reads nothing for that long, one in a debugger for example, loses its connection too. Raise it, or turn it
+    /// off, where readers may pause for longer.
+    #[must_use]
+    pub fn user_timeout(mut self, user_timeout: Option<Duration>) -> Self {
+        self.user_timeout = user_timeout;
+        self
+    }
+
+    fn prepare(&self, stream: &TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let socket = socket2::SockRef::from(stream);
+        if let Some(KeepAlive { idle, interval, probes }) = self.keep_alive {
+            let parameters = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
+            socket.set_tcp_keepalive(&parameters)?;
+        }
+        #[cfg(target_os = "linux")]
+        if self.user_timeout.is_some() {
+            socket.set_tcp_user_timeout(self.user_timeout)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a connection of an established stream, after the access rule.
+    fn finish(
+        &self,
+        stream: TcpStream,
+        access: &Access,
+        operation: &'static str,
+        place: &Endpoint,
+    ) -> Result<Connection, Error> {
+        let failed = |error| Error::io(operation, place, error);
+        self.prepare(&stream).map_err(failed)?;
+        let (local, remote) = (stream.local_addr().map_err(failed)?, stream.peer_addr().map_err(failed)?);
+        if local == remote {
+            // Dialling a free port of the own machine can meet itself; nobody is listening there.
+            return Err(Error::ConnectionRefused { endpoint: place.clone() });
+        }
+        let peer = PeerIdentity::Unknown;
+        if !access.admits(&peer) {
+            return Err(Error::AccessDenied { endpoint: place.clone(), peer: peer.to_string() });
+        }
+        let info = ConnectionInfo::new(Endpoint::tcp(local), Endpoint::tcp(remote), peer);
+        let (reader, writer) = stream.into_split();
+        Ok(Connection::from_bytes(reader, writer, info))
+    }
+}
+
+impl Default for TcpTransport {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl Transport for TcpTransport {
+    fn scheme(&self) -> &str {
+        "tcp"
+    }
+
+    async fn connect(&self, to: &Endpoint, options: &ConnectOptions) -> Result<Connection, Error> {
+        let deadline = Deadline::after(options.timeout)?;
+        let stream = deadline.run("connect", to, dial(to, deadline)).await?;
+        self.finish(stream, &options.access, "connect", to)
+    }
+
+    async fn listen(&self, at: &Endpoint, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {
+        runtime()?;
+        let mut last = Error::NotFound { endpoint: at.to_string() };
+        for address in resolve(at).await? {
+            match bind(address, options.backlog).and_then(|listener| {
+                let local = listener.local_addr()?;
+                Ok((listener, local))
+            }) {
+                Ok((listener, local)) => {
+                    return Ok(Box::new(TcpAcceptor {
+                        listener,
+                        local: Endpoint::tcp(local),
+                        access: options.access.clone(),
+                        transport: self.clone(),
+                        pause: AcceptPause::default(),
+                    }));
+                }
+                Err(error) => last = Error::io("listen", at, error),
+            }
+        }
+        Err(last)
+    }
+}
+
+/// A listening TCP socket.
+#[derive(Debug)]
+struct TcpAcceptor {
+    listener: TcpListener,
+    local: Endpoint,
+    access: Access,
+    transport: TcpTransport,
+    pause: AcceptPause,
+}
+
+#[async_trait]
+impl Listener for TcpAcceptor {
+    fn local_endpoint(&self) -> &Endpoint {
+        &self.local
+    }
+
+    async fn accept(&mut self) -> Result<Incoming, Error> {
+        loop {
+            self.pause.over().await;
+            match self.listener.accept().await {
+                Ok((stream, remote)) => {
+                    self.pause.succeeded();
+                    let (transport, access) = (self.transport.clone(), self.access.clone());
+                    let remote = Endpoint::tcp(remote);
+                    let place = remote.clone();
+                    return Ok(Incoming::new(remote, async move {
+                        transport.finish(stream, &access, "accept", &place)
+                    }));
+                }
+                Err(error) => {
+                    if let Some(error) = self.pause.failed(error) {
+                        return Err(Error::io("accept", &self.local, error));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn close(self: Box<Self>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// Tries the addresses of an endpoint one after the other.
+async fn dial(to: &Endpoint, deadline: Deadline) -> Result<TcpStream, Error> {
+    let addresses = resolve(to).await?;
+    let mut last = Error::NotFound { endpoint: to.to_string() };
+    for (index, address) in addresses.iter().enumerate() {
+        let share = Deadline::after(deadline.remaining() / (addresses.len() - index) as u32)?;
+        let attempt =
+            async { TcpStream::connect(address).await.map_err(|error| Error::io("connect", to, error)) };
+        match share.run("connect", to, attempt).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// The addresses that an endpoint stands for: itself, or what the system's resolver says, at most eight.
+async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Error> {
+    if let Some(address) = endpoint.socket_addr() {
+        return Ok(vec![address]);
+    }
+    let Some((host, port)) = endpoint.host_port() else {
+        return Err(Error::UnknownScheme { scheme: endpoint.scheme().to_owned() });
+    };
+    match lookup_host((host, port)).await {
+        Ok(addresses) => Ok(addresses.take(MAX_ADDRESSES).collect()),
+        Err(error) => Err(Error::io("look up", endpoint, error)),
+    }
+}
+
+fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // A restarted process listens again although connections of its predecessor are still in TIME_WAIT. A live
+    // listener at the address is refused all the same.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    TcpListener::from_std(socket.into())
+}
+
+const DEFAULT_USER_TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_ADDRESSES: usize = 8;
