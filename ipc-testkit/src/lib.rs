@@ -4,9 +4,9 @@ pub mod conformance;
 mod fault;
 mod memory;
 pub mod pair;
+pub mod process;
 
 pub use fault::{
     Chunk, Direction, FaultCounters, FaultHandle, FaultPlan, Faulty, Rule, Side, SideCounters, Verdict,
 };
 pub use memory::MemTransport;
-pub use proptest;
