@@ -5,6 +5,7 @@
 //! [`naming_conformance!`](crate::naming_conformance). A check panics when the promise is broken and hangs never: the
 //! tests that the macros make run it under a watchdog, on both flavours of the tokio runtime.
 
+pub mod codec;
 pub mod transport;
 
 use std::{future::Future, time::Duration};

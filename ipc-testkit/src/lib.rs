@@ -3,7 +3,10 @@
 pub mod conformance;
 mod fault;
 mod memory;
+pub mod oracle;
 pub mod pair;
+pub mod process;
+pub mod strategy;
 
 pub use fault::{
     Chunk, Direction, FaultCounters, FaultHandle, FaultPlan, Faulty, Rule, Side, SideCounters, Verdict,

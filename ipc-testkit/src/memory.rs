@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use ipc_transport::{
-    Access, ConnectOptions, Connection, ConnectionInfo, Endpoint, Error, Incoming, ListenOptions, Listener,
+    ConnectOptions, Connection, ConnectionInfo, Endpoint, Error, Incoming, ListenOptions, Listener,
     PeerIdentity, Transport,
 };
 use tokio::{
@@ -126,7 +126,7 @@ impl Transport for MemTransport {
                 return Err(Error::TimedOut { operation: "connect", endpoint: to.to_string() });
             }
         };
-        if !admits(&options.access, &place.identity) {
+        if !options.access.admits(&place.identity) {
             return Err(Error::AccessDenied { endpoint: to.clone(), peer: format!("{:?}", place.identity) });
         }
         let [(reader, writer), (far_reader, far_writer)] = pipe::duplex(self.buffer.get());
@@ -179,7 +179,7 @@ impl Listener for MemListener {
         let access = self.options.access.clone();
         Ok(Incoming::new(connection.info().remote.clone(), async move {
             let info = connection.info();
-            if !admits(&access, &info.peer) {
+            if !access.admits(&info.peer) {
                 return Err(Error::AccessDenied {
                     endpoint: info.local.clone(),
                     peer: format!("{:?}", info.peer),
@@ -253,17 +253,4 @@ fn fresh_endpoint(listeners: &Listeners) -> Endpoint {
             Endpoint::new(MemTransport::SCHEME, name).expect("letters, a dash and digits are an address")
         })
         .expect("there are more numbers than listeners")
-}
-
-/// A rule about users cannot judge a peer without identity and lets it in; a custom rule is asked in any case.
-fn admits(access: &Access, peer: &PeerIdentity) -> bool {
-    match (access, peer) {
-        (Access::Custom(rule), _) => rule(peer),
-        (Access::Group(group), PeerIdentity::Process { uid, gid, .. }) => {
-            gid == group || *uid == rustix::process::geteuid().as_raw()
-        }
-        (Access::SameUser, PeerIdentity::Process { uid, .. }) => *uid == rustix::process::geteuid().as_raw(),
-        (Access::Uids(uids), PeerIdentity::Process { uid, .. }) => uids.contains(uid),
-        _ => true,
-    }
 }

@@ -503,6 +503,11 @@ impl Outgoing {
         self.phase == Phase::Live
     }
 
+    /// Whether there is nothing to deliver, not even the announcement of the end.
+    pub fn is_idle(&self) -> bool {
+        self.log.live_values() == 0 && !self.welcomed
+    }
+
     /// How the session ended, if it did.
     pub fn end(&self) -> Option<&End> {
         self.end.as_ref()

@@ -1,0 +1,28 @@
+//! The link: a reliable, ordered, bounded, resumable pipeline between two processes, over any connection.
+//!
+//! [`OutgoingLink`] owns the sending end and hands out [`Sender`]s; [`Receiver`] owns the receiving end, into which
+//! any number of links lead, and its [`Intake`] takes their connections. The machines of
+//! [`protocol`](crate::protocol) decide; this room moves bytes, wakes tasks and retries connections.
+
+mod config;
+mod connector;
+mod delivery;
+mod dial;
+mod driver;
+mod inbox;
+mod intake;
+mod outgoing;
+mod receiver;
+mod sender;
+mod session;
+mod status;
+mod ticker;
+
+pub use config::{AckMode, LinkConfig, LinkNames, ReceiverConfig};
+pub use connector::Connector;
+pub use delivery::{Delivery, Event, RecvError, SourceId, SourceInfo};
+pub use intake::{Greeting, Intake};
+pub use outgoing::{Aborted, OutgoingLink, Undelivered};
+pub use receiver::{Receiver, ReceiverCounters};
+pub use sender::{LinkSink, Permit, SendManyError, Sender};
+pub use status::{LostReason, Room, Status};

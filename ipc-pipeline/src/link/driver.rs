@@ -1,0 +1,238 @@
+//! The sending end's task: dial, greet, move bytes, dial again.
+//!
+//! ```text
+//!  ┌─▶ dial ──▶ greet ──▶ frames ──▶ lost ─┐
+//!  │     │        │          │             │
+//!  └── back-off ◀─┴──────────┴─────────────┘     over: closed, stopped, refused for good
+//! ```
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use ipc_transport::{Backoff, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::{
+    Connector, LinkNames, LostReason, Status,
+    dial::{Greeted, greet},
+    sender::{Flushed, Shared, State},
+};
+use crate::protocol::{Control, ControlReader, End, ProtocolError, Refusal, Welcome};
+
+/// Reads and writes of one turn before others get theirs.
+const TURNS: usize = 16;
+
+/// Drives a sending end until it is over.
+pub(super) async fn run(shared: Arc<Shared>, connector: Arc<dyn Connector>, names: LinkNames, codec: String) {
+    let mut backoff = Backoff::new(shared.config.backoff.clone(), fastrand::u64(..));
+    shared.status.send_replace(Status::Waiting);
+    while !shared.lock().is_over() {
+        match attempt(&shared, &*connector, &names, &codec).await {
+            Attempt::Lost(reason) => {
+                tracing::debug!(?reason, "connection lost");
+                shared.status.send_replace(Status::Lost(reason));
+                backoff.reset();
+            }
+            Attempt::Interrupted => continue,
+            Attempt::NotNow => {}
+        }
+        let delay = backoff.next_delay(Instant::now());
+        let mut changed = pin!(connector.changed());
+        let mut interrupted = pin!(shared.interrupted());
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = &mut changed => {}
+            () = &mut interrupted => {}
+        }
+    }
+    end(&shared);
+}
+
+enum Attempt {
+    /// There was a connection and it is gone.
+    Lost(LostReason),
+    /// A command came; look at the state again.
+    Interrupted,
+    /// Nobody there, or not ready.
+    NotNow,
+}
+
+async fn attempt(shared: &Arc<Shared>, connector: &dyn Connector, names: &LinkNames, codec: &str) -> Attempt {
+    let connection = tokio::select! {
+        outcome = connector.connect() => outcome,
+        () = shared.interrupted() => return Attempt::Interrupted,
+    };
+    let connection = match connection {
+        Ok(connection) => connection,
+        Err(error) => {
+            tracing::trace!(%error, "dial failed");
+            return Attempt::NotNow;
+        }
+    };
+    let hello = {
+        let mut state = shared.lock();
+        state.cut = false;
+        let mut hello = state.machine.hello(codec);
+        hello.from_process.clone_from(&names.from_process);
+        hello.from_port.clone_from(&names.from_port);
+        hello.to_process.clone_from(&names.to_process);
+        hello.to_port.clone_from(&names.to_port);
+        hello.schema.clone_from(&shared.config.schema);
+        hello.credentials.clone_from(&shared.config.credentials);
+        hello
+    };
+    let greeted = tokio::select! {
+        greeted = greet(connection, &hello, shared.config.handshake_timeout) => greeted,
+        () = shared.interrupted() => return Attempt::Interrupted,
+    };
+    match greeted {
+        Greeted::Failed(error) => {
+            tracing::debug!(?error, "handshake failed");
+            Attempt::NotNow
+        }
+        Greeted::Refused(refusal) => {
+            tracing::debug!(%refusal, "refused");
+            shared.lock().machine.handle_refusal(refusal);
+            Attempt::NotNow
+        }
+        Greeted::Welcome(welcome) => {
+            let (welcome, reader, writer) = *welcome;
+            frames(shared, &welcome, reader, writer).await
+        }
+    }
+}
+
+async fn frames(shared: &Arc<Shared>, welcome: &Welcome, mut reader: ReadHalf, writer: WriteHalf) -> Attempt {
+    let wakers = {
+        let mut state = shared.lock();
+        if let Err(error) = state.machine.handle_welcome(welcome) {
+            return Attempt::Lost(LostReason::Protocol(error));
+        }
+        state.writer = Some(writer);
+        state.broken = false;
+        shared.settle(&mut state)
+    };
+    wake(wakers);
+    shared.status.send_replace(Status::Connected);
+    let mut control = ControlReader::new();
+    let lost = poll_fn(|cx| poll_frames(shared, &mut reader, &mut control, cx)).await;
+    let mut state = shared.lock();
+    let writer = state.writer.take();
+    state.machine.handle_disconnected();
+    let wakers = shared.settle(&mut state);
+    drop(state);
+    wake(wakers);
+    drop(writer);
+    Attempt::Lost(lost)
+}
+
+fn poll_frames(
+    shared: &Shared,
+    reader: &mut ReadHalf,
+    control: &mut ControlReader,
+    cx: &mut Context<'_>,
+) -> Poll<LostReason> {
+    let mut buffer = [0; 1024];
+    for turn in 0.. {
+        let mut space = ReadBuf::new(&mut buffer);
+        let read = Pin::new(&mut *reader).poll_read(cx, &mut space);
+        let mut guard = shared.lock();
+        let state = &mut *guard;
+        let mut lost = None;
+        match read {
+            Poll::Ready(Ok(())) if !space.filled().is_empty() => {
+                if let Err(reason) = handle_control(state, control, space.filled()) {
+                    lost = Some(reason);
+                }
+            }
+            Poll::Ready(_) => lost = Some(LostReason::HangUp),
+            Poll::Pending => {}
+        }
+        if std::mem::take(&mut state.cut) || state.stopped {
+            lost.get_or_insert(LostReason::Cut);
+        }
+        let wakers = shared.settle(state);
+        match state.flush(cx, TURNS) {
+            Ok(Flushed::More) => cx.waker().wake_by_ref(),
+            Ok(Flushed::Blocked | Flushed::Done) => {}
+            Err(_) => lost = lost.or(Some(LostReason::HangUp)),
+        }
+        if state.broken || state.machine.end().is_some() {
+            lost.get_or_insert(LostReason::HangUp);
+        }
+        state.register(cx.waker());
+        drop(guard);
+        wake(wakers);
+        if let Some(reason) = lost {
+            return Poll::Ready(reason);
+        }
+        if read.is_pending() {
+            return Poll::Pending;
+        }
+        if turn >= TURNS {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+    }
+    Poll::Pending
+}
+
+fn handle_control(state: &mut State, control: &mut ControlReader, bytes: &[u8]) -> Result<(), LostReason> {
+    let mut detached = false;
+    let outcome: Result<(), ProtocolError> = control.handle_bytes(bytes, |message| {
+        detached |= message == Control::Detach;
+        state.machine.handle_control(message)
+    });
+    outcome.map_err(LostReason::Protocol)?;
+    if detached { Err(LostReason::Detached) } else { Ok(()) }
+}
+
+fn end(shared: &Shared) {
+    let mut state = shared.lock();
+    let status = match state.machine.end() {
+        Some(End::Refused(refusal)) => Status::Refused(refusal.clone()),
+        Some(End::PeerClosed) => Status::Refused(Refusal::PeerClosed),
+        _ => Status::Closed,
+    };
+    let wakers = shared.settle(&mut state);
+    drop(state);
+    shared.status.send_replace(status);
+    wake(wakers);
+}
+
+fn wake(wakers: Vec<Waker>) {
+    wakers.into_iter().for_each(Waker::wake);
+}
+
+impl Shared {
+    /// Completes when the driver has to look at the state: over, or an order to cut.
+    async fn interrupted(&self) {
+        poll_fn(|cx| {
+            let mut state = self.lock();
+            if state.is_over() || std::mem::take(&mut state.cut) {
+                return Poll::Ready(());
+            }
+            state.register(cx.waker());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl State {
+    /// Whether there is nothing left to do for a driver.
+    fn is_over(&self) -> bool {
+        self.stopped || self.machine.end().is_some() || self.closing && self.machine.is_idle()
+    }
+
+    fn register(&mut self, waker: &Waker) {
+        if !self.driver.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.driver = Some(waker.clone());
+        }
+    }
+}

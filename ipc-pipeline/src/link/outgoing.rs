@@ -1,0 +1,243 @@
+//! The owner of a sending end: connects it, closes it, aborts it.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+    time::Duration,
+};
+
+use ipc_transport::{Encoder, Error};
+use tokio::{runtime::Handle, time::timeout};
+
+use super::{Connector, LinkConfig, LinkNames, Sender, Status, driver, sender::Shared};
+use crate::protocol::{Delivered, End, Refusal, SessionId};
+
+/// How long an abort waits for the receiver's answer.
+const ABORT_ANSWER: Duration = Duration::from_secs(1);
+
+/// Values that were accepted and not released when the time was up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{count} accepted values were not delivered")]
+#[non_exhaustive]
+pub struct Undelivered {
+    /// How many: an upper bound, as the receiver may have taken some without our knowing.
+    pub count: usize,
+}
+
+/// What an abort gave up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Aborted {
+    /// At least so many accepted values were not delivered.
+    pub at_least: u64,
+    /// At most so many were not; equal to `at_least` when the receiver answered within 1 s.
+    pub at_most: u64,
+}
+
+impl Aborted {
+    /// The number, if it is certain.
+    pub fn exact(self) -> Option<u64> {
+        (self.at_least == self.at_most).then_some(self.at_least)
+    }
+}
+
+/// The sending end of a link.
+///
+/// It accepts values from the beginning, connected or not. Dropping it announces the end and goes on delivering for
+/// [`LinkConfig::linger`] at most; the drop itself never waits.
+pub struct OutgoingLink<T> {
+    sender: Sender<T>,
+    runtime: Mutex<Option<Handle>>,
+    codec: String,
+}
+
+impl<T> OutgoingLink<T> {
+    /// An unconnected sending end of a new session.
+    pub fn new(config: LinkConfig, encoder: impl Encoder<T>) -> Self {
+        let codec = encoder.id().to_owned();
+        let mut bits = [0; 16];
+        if getrandom::fill(&mut bits).is_err() {
+            // No entropy source at all: the id must be unique, not secret.
+            bits[..8].copy_from_slice(&fastrand::u64(..).to_le_bytes());
+            bits[8..].copy_from_slice(&fastrand::u64(..).to_le_bytes());
+        }
+        let shared = Shared::new(SessionId::from_bits(u128::from_le_bytes(bits)), config);
+        Self { sender: Sender::new(shared, Arc::new(encoder)), runtime: Mutex::new(None), codec }
+    }
+
+    /// Starts to connect, and to connect again whenever the connection is lost; returns at once.
+    ///
+    /// A refused link may be connected anew.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRuntime`] outside a tokio runtime.
+    pub fn connect(&self, connector: Arc<dyn Connector>, names: LinkNames) -> Result<(), Error> {
+        let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let shared = self.sender.shared.clone();
+        shared.lock().machine.clear_refusal();
+        shared.status.send_replace(Status::Waiting);
+        runtime.spawn(driver::run(shared, connector, names, self.codec.clone()));
+        *self.runtime.lock().unwrap_or_else(PoisonError::into_inner) = Some(runtime);
+        Ok(())
+    }
+
+    /// Waits until connected or refused.
+    ///
+    /// # Errors
+    ///
+    /// The refusal; [`Refusal::PeerClosed`] also when this end was closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels nothing: the link goes on connecting.
+    pub async fn connected(&self) -> Result<(), Refusal> {
+        let mut status = self.sender.status();
+        loop {
+            match &*status.borrow_and_update() {
+                Status::Connected => return Ok(()),
+                Status::Refused(refusal) => return Err(refusal.clone()),
+                _ => {}
+            }
+            if status.changed().await.is_err() {
+                return Err(Refusal::PeerClosed);
+            }
+        }
+    }
+
+    /// A sending handle.
+    pub fn sender(&self) -> &Sender<T> {
+        &self.sender
+    }
+
+    /// Refuses sends, or accepts them again; what was accepted goes on being delivered.
+    pub fn set_paused(&self, paused: bool) {
+        self.sender.shared.command(|state| state.paused = paused);
+        self.resettle();
+    }
+
+    /// Whether sends fail while there is no connection.
+    pub fn set_strict(&self, strict: bool) {
+        self.sender.shared.command(|state| state.strict = strict);
+        self.resettle();
+    }
+
+    /// Announces the end and waits until everything is released.
+    ///
+    /// # Errors
+    ///
+    /// [`Undelivered`] at the deadline, or at once when the peer closed or refused; the rest is given up.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future is dropping the link: it lingers.
+    pub async fn close(self, deadline: Duration) -> Result<(), Undelivered> {
+        self.begin_close();
+        let shared = &self.sender.shared;
+        let done = poll_fn(|cx| {
+            let mut state = shared.lock();
+            let over = state.stopped
+                || state.machine.end().is_some()
+                || state.machine.pending() == 0 && !state.machine.is_live();
+            if over {
+                return Poll::Ready(());
+            }
+            state.watch(cx);
+            Poll::Pending
+        });
+        let _ = timeout(deadline, done).await;
+        let count = shared.lock().machine.pending();
+        if count > 0 {
+            shared.command(|state| state.stopped = true);
+            return Err(Undelivered { count });
+        }
+        Ok(())
+    }
+
+    /// Gives up at once what is not delivered; the receiver drops what it has not handed out.
+    ///
+    /// Waits up to 1 s for the receiver to say how far it came.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up all the same.
+    pub async fn abort(self) -> Aborted {
+        let shared = &self.sender.shared;
+        shared.command(|state| {
+            state.closing = true;
+            state.machine.abort();
+        });
+        self.resettle();
+        let answered = poll_fn(|cx| {
+            let mut state = shared.lock();
+            if state.machine.end().is_some() || state.stopped || !state.machine.is_live() {
+                return Poll::Ready(());
+            }
+            state.watch(cx);
+            Poll::Pending
+        });
+        let _ = timeout(ABORT_ANSWER, answered).await;
+        let mut state = shared.lock();
+        state.stopped = true;
+        let machine = &state.machine;
+        let at_most = machine.pending() as u64;
+        let aborted = match machine.end() {
+            Some(End::Aborted(Some(Delivered { released, taken }))) => {
+                let exact = at_most.saturating_sub(taken.saturating_sub(*released));
+                Aborted { at_least: exact, at_most: exact }
+            }
+            _ => {
+                let transferred = (machine.written_until() + 1).saturating_sub(machine.lowest());
+                Aborted { at_least: at_most.saturating_sub(transferred), at_most }
+            }
+        };
+        drop(state);
+        shared.command(|_| ());
+        aborted
+    }
+
+    fn begin_close(&self) {
+        self.sender.shared.command(|state| {
+            state.closing = true;
+            state.machine.finish();
+            state.machine.wait_for_release();
+        });
+        self.resettle();
+    }
+
+    /// Tells waiting tasks that sends are refused or accepted now.
+    fn resettle(&self) {
+        let shared = &self.sender.shared;
+        let mut state = shared.lock();
+        let wakers = shared.settle(&mut state);
+        drop(state);
+        wakers.into_iter().for_each(std::task::Waker::wake);
+    }
+}
+
+impl<T> Drop for OutgoingLink<T> {
+    fn drop(&mut self) {
+        self.begin_close();
+        let shared = self.sender.shared.clone();
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(runtime) = runtime {
+            if shared.lock().stopped {
+                return;
+            }
+            runtime.spawn(async move {
+                tokio::time::sleep(shared.config.linger).await;
+                shared.command(|state| state.stopped = true);
+            });
+        } else {
+            shared.command(|state| state.stopped = true);
+        }
+    }
+}
+
+impl<T> fmt::Debug for OutgoingLink<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutgoingLink").field("sender", &self.sender).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,72 @@
+//! How often to repeat a scenario, and with which seeds.
+
+use std::env;
+
+/// The rounds of a scenario, as many as `IPC_STRESS` says, each with a seed of its own.
+///
+/// Without the variable, or with `ci`, there are `ci` rounds; with `full` there are `full`, and with a number that many. The
+/// first seed is that of `IPC_SEED`, or random; the next ones count up from it. The first seed is printed, and a round
+/// that panics prints its own and how to run it alone.
+///
+/// # Panics
+///
+/// When one of the variables is none of these.
+///
+/// # Examples
+///
+/// ```
+/// for seed in ipc_testkit::process::rounds(3, 1000) {
+///     let mut rng = fastrand::Rng::with_seed(seed);
+///     assert!(rng.u8(..10) < 10);
+/// }
+/// ```
+pub fn rounds(ci: u64, full: u64) -> Rounds {
+    let count = match env::var("IPC_STRESS").as_deref() {
+        Err(_) | Ok("" | "ci") => ci,
+        Ok("full") => full,
+        Ok(number) => number.parse().expect("IPC_STRESS is ci, full or a number"),
+    };
+    let first = match env::var("IPC_SEED").as_deref() {
+        Err(_) | Ok("") => fastrand::u64(..),
+        Ok(seed) => seed.parse().expect("IPC_SEED is a number"),
+    };
+    #[expect(clippy::print_stdout, reason = "the harness shows it when the test fails")]
+    {
+        println!("{count} rounds from seed {first}");
+    }
+    Rounds { next: first, left: count, running: None }
+}
+
+/// An iterator over the seeds of the rounds; see [`rounds`].
+#[derive(Debug)]
+pub struct Rounds {
+    next: u64,
+    left: u64,
+    running: Option<u64>,
+}
+
+impl Iterator for Rounds {
+    type Item = u64;
+
+    fn next(&mut self) -> Option<u64> {
+        self.running = None;
+        self.left = self.left.checked_sub(1)?;
+        let seed = self.next;
+        self.next = seed.wrapping_add(1);
+        self.running = Some(seed);
+        self.running
+    }
+}
+
+impl Drop for Rounds {
+    fn drop(&mut self) {
+        if let Some(seed) = self.running.filter(|_| std::thread::panicking()) {
+            #[expect(clippy::print_stderr, reason = "the test is failing, and this is how to reproduce it")]
+            {
+                eprintln!(
+                    "the round with seed {seed} failed; run it alone with IPC_STRESS=1 IPC_SEED={seed}"
+                );
+            }
+        }
+    }
+}
