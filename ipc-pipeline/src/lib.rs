@@ -2,6 +2,8 @@
 
 mod error;
 #[cfg(feature = "link")]
+pub mod link;
+#[cfg(feature = "link")]
 pub mod protocol;
 mod queue;
 

@@ -204,8 +204,8 @@ impl Hello {
         if seen & REQUIRED != REQUIRED {
             return Err(ProtocolError::Hello { what: "a required field is missing" });
         }
-        if hello.lowest == 0 {
-            return Err(ProtocolError::Hello { what: "numbers begin at 1" });
+        if hello.lowest == 0 || hello.attempt == 0 {
+            return Err(ProtocolError::Hello { what: "numbers and attempts begin at 1" });
         }
         Ok(hello)
     }

@@ -1,0 +1,564 @@
+//! The buffer of a receiving end: runs of every source, in order, taken in fair turns.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use super::{
+    AckMode, ReceiverConfig, RecvError, SourceId,
+    session::{OversizeSlot, Session},
+};
+use crate::protocol::{
+    Answer, Arrival, Control, Hello, Incoming, IncomingConfig, Refusal, Run, SEGMENT_LEN, Segment, SessionId,
+};
+
+/// A run as short as this is added to the one before it, so that trickling values do not each keep a segment.
+const COALESCE: usize = 16 * 1024;
+
+/// Empty segments kept for readers.
+const MAX_SPARE: usize = 8;
+
+pub(super) struct Inbox {
+    state: Mutex<State>,
+    /// How many sources have something queued: a hint for the task that takes.
+    ready_hint: AtomicUsize,
+    pub(super) config: ReceiverConfig,
+    pub(super) codec: String,
+    pub(super) incarnation: u64,
+    oversize: Arc<OversizeSlot>,
+}
+
+struct State {
+    lanes: HashMap<SourceId, Lane>,
+    by_name: HashMap<(String, String), SourceId>,
+    ready: VecDeque<SourceId>,
+    sessions: HashMap<SessionId, Entry>,
+    detached: VecDeque<SessionId>,
+    consumer: Option<Waker>,
+    spare: Vec<Segment>,
+    next_source: u64,
+    attached: usize,
+    /// Sessions that hold the end of the stream: attached or lost, and not ended.
+    open: usize,
+    sources_seen: usize,
+    /// A source has attached since the last end of stream.
+    armed: bool,
+    leaving: Leaving,
+    /// Tasks of drivers, awaited by an orderly leave.
+    drivers: usize,
+    idle: Vec<Waker>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    Closed,
+    Detached,
+    No,
+}
+
+struct Entry {
+    session: Arc<Session>,
+    phase: Phase,
+    /// Whether it holds the end of the stream.
+    open: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Attached,
+    Detached,
+}
+
+struct Lane {
+    process: String,
+    port: String,
+    items: VecDeque<Item>,
+    queued: bool,
+    current: SessionId,
+    sessions: usize,
+}
+
+/// What lies in a lane.
+pub(super) enum Item {
+    Large { session: Arc<Session>, number: u64, payload: Vec<u8>, maybe_seen_until: u64 },
+    Restarted,
+    Run { session: Arc<Session>, run: Run },
+}
+
+/// How a session came in.
+pub(super) enum Admitted {
+    /// Attached: the epoch of its connection.
+    Attached { session: Arc<Session>, epoch: u64, older: Option<Waker> },
+    Refused(Refusal),
+    /// This end is gone; another may come under its name.
+    Gone,
+}
+
+impl Inbox {
+    pub(super) fn new(config: ReceiverConfig, codec: String, incarnation: u64) -> Arc<Self> {
+        Arc::new(Self {
+            ready_hint: AtomicUsize::new(0),
+            config,
+            codec,
+            incarnation,
+            oversize: Arc::default(),
+            state: Mutex::new(State {
+                lanes: HashMap::new(),
+                by_name: HashMap::new(),
+                ready: VecDeque::new(),
+                sessions: HashMap::new(),
+                detached: VecDeque::new(),
+                consumer: None,
+                spare: Vec::new(),
+                next_source: 0,
+                attached: 0,
+                open: 0,
+                sources_seen: 0,
+                armed: false,
+                leaving: Leaving::No,
+                drivers: 0,
+                idle: Vec::new(),
+            }),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Admits a session's connection; `writer` is taken only when it is attached.
+    pub(super) fn admit(&self, hello: &Hello, writer: &mut Option<ipc_transport::WriteHalf>) -> Admitted {
+        let mut state = self.lock();
+        match state.leaving {
+            Leaving::Closed if state.sessions.contains_key(&hello.session) => {
+                return Admitted::Refused(Refusal::PeerClosed);
+            }
+            Leaving::No => {}
+            Leaving::Closed | Leaving::Detached => return Admitted::Gone,
+        }
+        if let Err(refusal) = self.check(hello) {
+            return Admitted::Refused(refusal);
+        }
+        let known = state.sessions.get(&hello.session).map(|entry| entry.session.clone());
+        let is_new = known.is_none();
+        let attaching = state.sessions.get(&hello.session).is_none_or(|entry| entry.phase == Phase::Detached);
+        if attaching && state.attached >= self.config.max_sources {
+            return Admitted::Refused(Refusal::Busy);
+        }
+        if is_new && !state.make_room(self.config.max_detached) {
+            return Admitted::Refused(Refusal::Busy);
+        }
+        let session = match known {
+            Some(session) => session,
+            None => state.enter(self, hello),
+        };
+        drop(state);
+        let mut core = session.lock();
+        let welcome = match core.machine.handle_hello(hello) {
+            Ok(welcome) => welcome,
+            Err(refusal) => return Admitted::Refused(refusal),
+        };
+        let writer = writer.take().expect("the caller brought the writing half");
+        let (epoch, older) = session.attach(&mut core, writer, &Answer::Welcome(welcome).encode());
+        let mut state = self.lock();
+        state.drivers += 1;
+        state.set_phase(session.id, Phase::Attached, true);
+        state.armed = true;
+        drop(state);
+        drop(core);
+        Admitted::Attached { session, epoch, older }
+    }
+
+    fn check(&self, hello: &Hello) -> Result<(), Refusal> {
+        if self.config.admission.as_ref().is_some_and(|admit| !admit(hello)) {
+            return Err(Refusal::NotPermitted);
+        }
+        if hello.codec != self.codec {
+            let what = format!("the sender's codec is {}, the receiver's {}", hello.codec, self.codec);
+            return Err(Refusal::Incompatible { what });
+        }
+        if let (Some(theirs), Some(ours)) = (&hello.schema, &self.config.schema)
+            && theirs != ours
+        {
+            let what = format!("the sender's schema is {theirs}, the receiver's {ours}");
+            return Err(Refusal::Incompatible { what });
+        }
+        if hello.max_message > self.config.max_message as u64 {
+            let what = format!(
+                "the sender's messages may have {} bytes, the receiver's {}",
+                hello.max_message, self.config.max_message
+            );
+            return Err(Refusal::Incompatible { what });
+        }
+        Ok(())
+    }
+
+    /// Queues what arrived; the caller holds the session's lock, so that nothing overtakes it.
+    pub(super) fn push(&self, session: &Arc<Session>, arrivals: &mut Vec<Arrival>) -> Option<Waker> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let lane = state.lanes.get_mut(&session.source)?;
+        for arrival in arrivals.drain(..) {
+            match arrival {
+                Arrival::Run(run) => {
+                    if let Some(spare) = lane.push_run(session, run)
+                        && state.spare.len() < MAX_SPARE
+                    {
+                        state.spare.push(spare);
+                    }
+                }
+                Arrival::Large { number, payload, maybe_seen_until } => {
+                    let session = session.clone();
+                    lane.items.push_back(Item::Large { session, number, payload, maybe_seen_until });
+                }
+            }
+        }
+        if !lane.queued && !lane.items.is_empty() {
+            lane.queued = true;
+            state.ready.push_back(session.source);
+            self.ready_hint.store(state.ready.len(), Ordering::Relaxed);
+        }
+        state.consumer.take()
+    }
+
+    /// What is left of an item goes back to the front of its lane, which waits for its next turn.
+    pub(super) fn put_back(&self, source: SourceId, item: Item) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if let Some(lane) = state.lanes.get_mut(&source) {
+            lane.items.push_front(item);
+            if !lane.queued {
+                lane.queued = true;
+                state.ready.push_back(source);
+            }
+        }
+        self.ready_hint.store(state.ready.len(), Ordering::Relaxed);
+    }
+
+    /// The next item, or why there is none.
+    pub(super) fn poll_item(
+        &self,
+        cx: Option<&mut Context<'_>>,
+    ) -> Poll<Result<(SourceId, Item), RecvError>> {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        while let Some(source) = state.ready.pop_front() {
+            let Some(lane) = state.lanes.get_mut(&source) else { continue };
+            let item = lane.items.pop_front();
+            lane.queued = false;
+            let Some(item) = item else { continue };
+            if !lane.items.is_empty() {
+                lane.queued = true;
+                // Behind the others: the taken item is this source's turn.
+                state.ready.push_back(source);
+            }
+            self.ready_hint.store(state.ready.len(), Ordering::Relaxed);
+            return Poll::Ready(Ok((source, item)));
+        }
+        self.ready_hint.store(0, Ordering::Relaxed);
+        if state.leaving != Leaving::No {
+            return Poll::Ready(Err(RecvError::Closed));
+        }
+        if state.armed && state.open == 0 && state.sources_seen >= self.config.expect_sources {
+            state.armed = false;
+            return Poll::Ready(Err(RecvError::EndOfStream));
+        }
+        if let Some(cx) = cx
+            && !state.consumer.as_ref().is_some_and(|known| known.will_wake(cx.waker()))
+        {
+            state.consumer = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Whether another source waits for its turn.
+    pub(super) fn others_wait(&self) -> bool {
+        self.ready_hint.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn spare(&self) -> Option<Segment> {
+        self.lock().spare.pop()
+    }
+
+    pub(super) fn recycle(&self, segment: Segment) {
+        let mut state = self.lock();
+        if state.spare.len() < MAX_SPARE {
+            state.spare.push(segment);
+        }
+    }
+
+    /// The sender has announced its end: it no longer holds the end of the stream.
+    pub(super) fn ended(&self, session: SessionId) -> Option<Waker> {
+        let mut state = self.lock();
+        state.set_open(session, false);
+        state.consumer.take()
+    }
+
+    /// A driver has stopped; `current` if it served the session's newest connection.
+    pub(super) fn driver_stopped(&self, session: &Session, current: bool, ending: bool) {
+        let mut state = self.lock();
+        state.drivers -= 1;
+        if current {
+            state.set_phase(session.id, Phase::Detached, !ending);
+        }
+        let mut wakers: Vec<Waker> = state.consumer.take().into_iter().collect();
+        if state.drivers == 0 {
+            wakers.append(&mut state.idle);
+        }
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// A lost source has been away too long: it no longer holds the end of the stream.
+    pub(super) fn expire(&self, session: &Session) {
+        let mut state = self.lock();
+        if state.sessions.get(&session.id).is_some_and(|entry| entry.phase == Phase::Detached) {
+            state.set_open(session.id, false);
+        }
+        let consumer = state.consumer.take();
+        drop(state);
+        if let Some(waker) = consumer {
+            waker.wake();
+        }
+    }
+
+    /// No more values are handed out; every connection gets a last word.
+    pub(super) fn leave(&self, closed: bool) {
+        let mut state = self.lock();
+        if state.leaving == Leaving::No {
+            state.leaving = if closed { Leaving::Closed } else { Leaving::Detached };
+        }
+        for lane in state.lanes.values_mut() {
+            lane.items.clear();
+        }
+        state.ready.clear();
+        let sessions: Vec<_> = state.sessions.values().map(|entry| entry.session.clone()).collect();
+        let consumer = state.consumer.take();
+        drop(state);
+        for session in sessions {
+            let mut core = session.lock();
+            core.machine.handle_taken(session.taken());
+            let released = core.machine.released();
+            let waker = core.leave(if closed { Control::Closed { released } } else { Control::Detach });
+            drop(core);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+        if let Some(waker) = consumer {
+            waker.wake();
+        }
+    }
+
+    /// Ready when no driver runs.
+    pub(super) fn poll_idle(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.drivers == 0 {
+            return Poll::Ready(());
+        }
+        state.idle.push(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Every session, for a recovery; drops their untaken values.
+    pub(super) fn recover(&self) {
+        let sessions: Vec<_> = self.lock().sessions.values().map(|entry| entry.session.clone()).collect();
+        for session in sessions {
+            let mut core = session.lock();
+            let waker = session.recover(&mut core);
+            let mut state = self.lock();
+            if let Some(lane) = state.lanes.get_mut(&session.source) {
+                lane.items.retain(|item| item.session() != Some(session.id));
+            }
+            state.set_open(session.id, true);
+            drop(state);
+            drop(core);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Drops the untaken values of a session that its sender gave up; the caller holds the session's lock.
+    pub(super) fn discard(&self, session: &Session) {
+        if let Some(lane) = self.lock().lanes.get_mut(&session.source) {
+            lane.items.retain(|item| item.session() != Some(session.id));
+        }
+    }
+
+    pub(super) fn source(&self, source: SourceId) -> Option<(String, String, Option<Arc<Session>>)> {
+        let state = self.lock();
+        let lane = state.lanes.get(&source)?;
+        let session = state.sessions.get(&lane.current).map(|entry| entry.session.clone());
+        Some((lane.process.clone(), lane.port.clone(), session))
+    }
+
+    pub(super) fn sources(&self) -> Vec<SourceId> {
+        let mut sources: Vec<_> = self.lock().lanes.keys().copied().collect();
+        sources.sort_unstable();
+        sources
+    }
+
+    pub(super) fn is_left(&self) -> bool {
+        self.lock().leaving != Leaving::No
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().leaving == Leaving::Closed
+    }
+
+    pub(super) fn knows(&self, session: SessionId) -> bool {
+        self.lock().sessions.contains_key(&session)
+    }
+
+    pub(super) fn sessions(&self) -> Vec<Arc<Session>> {
+        self.lock().sessions.values().map(|entry| entry.session.clone()).collect()
+    }
+}
+
+impl State {
+    /// A record for a session that is not known, in the lane of its source.
+    fn enter(&mut self, inbox: &Inbox, hello: &Hello) -> Arc<Session> {
+        let name = (hello.from_process.clone(), hello.from_port.clone());
+        let source = match self.by_name.get(&name) {
+            Some(source) => *source,
+            None => {
+                self.next_source += 1;
+                self.sources_seen += 1;
+                let source = SourceId(self.next_source);
+                self.by_name.insert(name.clone(), source);
+                let lane = Lane {
+                    process: name.0,
+                    port: name.1,
+                    items: VecDeque::new(),
+                    queued: false,
+                    current: hello.session,
+                    sessions: 0,
+                };
+                self.lanes.insert(source, lane);
+                source
+            }
+        };
+        let explicit = inbox.config.ack_mode == AckMode::Explicit;
+        let config = IncomingConfig {
+            incarnation: inbox.incarnation,
+            window: std::num::NonZeroU64::try_from(inbox.config.window).expect("it is not zero"),
+            max_window_bytes: inbox.config.max_window_bytes as u64,
+            max_message: inbox.config.max_message,
+            explicit,
+        };
+        let machine = Incoming::new(config, hello, inbox.config.budget.share());
+        let session = Session::new(
+            hello.session,
+            source,
+            machine,
+            inbox.oversize.clone(),
+            explicit,
+            inbox.config.ticker,
+        );
+        let lane = self.lanes.get_mut(&source).expect("it was found or made above");
+        lane.sessions += 1;
+        let earlier = std::mem::replace(&mut lane.current, hello.session);
+        if earlier != hello.session {
+            // Values of the earlier session that are here come first.
+            lane.items.push_back(Item::Restarted);
+            if !lane.queued {
+                lane.queued = true;
+                self.ready.push_back(source);
+            }
+            self.set_open(earlier, false);
+        }
+        self.sessions
+            .insert(hello.session, Entry { session: session.clone(), phase: Phase::Detached, open: false });
+        session
+    }
+
+    fn set_phase(&mut self, id: SessionId, phase: Phase, open: bool) {
+        let Some(entry) = self.sessions.get_mut(&id) else { return };
+        if entry.phase != phase {
+            entry.phase = phase;
+            match phase {
+                Phase::Attached => {
+                    self.attached += 1;
+                    self.detached.retain(|detached| *detached != id);
+                }
+                Phase::Detached => {
+                    self.attached -= 1;
+                    self.detached.push_back(id);
+                }
+            }
+        }
+        let current = self.sessions.get(&id).is_some_and(|entry| {
+            self.lanes.get(&entry.session.source).is_some_and(|lane| lane.current == id)
+        });
+        self.set_open(id, open && current);
+    }
+
+    fn set_open(&mut self, id: SessionId, open: bool) {
+        if let Some(entry) = self.sessions.get_mut(&id)
+            && entry.open != open
+        {
+            entry.open = open;
+            self.open = if open { self.open + 1 } else { self.open - 1 };
+        }
+    }
+
+    /// Forgets detached sessions, oldest first, that have nothing untaken or unacked; `false` if none can be.
+    fn make_room(&mut self, max: usize) -> bool {
+        if self.detached.len() < max {
+            return true;
+        }
+        let Some(at) = self.detached.iter().position(|id| {
+            self.sessions.get(id).is_none_or(|entry| entry.session.is_settled())
+        }) else {
+            return false;
+        };
+        let id = self.detached.remove(at).expect("it was just found");
+        self.set_open(id, false);
+        if let Some(entry) = self.sessions.remove(&id) {
+            let source = entry.session.source;
+            if let Some(lane) = self.lanes.get_mut(&source) {
+                lane.sessions -= 1;
+                if lane.sessions == 0 && lane.items.is_empty() {
+                    let name = (std::mem::take(&mut lane.process), std::mem::take(&mut lane.port));
+                    self.by_name.remove(&name);
+                    self.lanes.remove(&source);
+                }
+            }
+        }
+        true
+    }
+}
+
+impl Lane {
+    /// Queues a run; a short one is copied behind the last, and its segment comes back.
+    fn push_run(&mut self, session: &Arc<Session>, run: Run) -> Option<Segment> {
+        let len = run.end - run.start;
+        if let Some(Item::Run { session: last, run: tail }) = self.items.back_mut()
+            && len <= COALESCE
+            && tail.end + len <= SEGMENT_LEN
+            && last.id == session.id
+            && tail.maybe_seen_until == run.maybe_seen_until
+        {
+            tail.segment[tail.end..tail.end + len].copy_from_slice(&run.segment[run.start..run.end]);
+            tail.end += len;
+            return Some(run.segment);
+        }
+        self.items.push_back(Item::Run { session: session.clone(), run });
+        None
+    }
+}
+
+impl Item {
+    fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Large { session, .. } | Self::Run { session, .. } => Some(session.id),
+            Self::Restarted => None,
+        }
+    }
+}

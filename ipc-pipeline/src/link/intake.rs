@@ -1,0 +1,363 @@
+//! Where connections come in: the acceptor's half of the handshake, and the task that reads a link.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use ipc_transport::{Connection, ConnectionInfo, ReadHalf, WriteHalf};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf},
+    time::{Instant, Sleep, sleep_until, timeout},
+};
+
+use super::{
+    inbox::{Admitted, Inbox},
+    session::{Core, Session, Standing},
+};
+use crate::protocol::{
+    Answer, Arrival, Control, FrameReader, Hello, PREAMBLE_LEN, Preamble, ProtocolError, Refusal, SessionId, Space,
+};
+
+/// Reads of one turn before others get theirs.
+const TURNS: usize = 8;
+
+/// A connection that has said its hello and waits for an answer.
+pub struct Greeting {
+    hello: Hello,
+    reader: ReadHalf,
+    writer: Option<WriteHalf>,
+    info: ConnectionInfo,
+    waiting: bool,
+}
+
+impl Greeting {
+    /// Reads the hello of a fresh connection, within a time limit.
+    ///
+    /// A peer that does not speak the protocol is hung up on; one that speaks another version is told so.
+    ///
+    /// # Errors
+    ///
+    /// What the peer did wrong, or [`io::ErrorKind::TimedOut`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the connection.
+    pub async fn read(connection: Connection, limit: Duration) -> io::Result<Self> {
+        let (mut reader, mut writer, info) = connection.into_parts();
+        let read = timeout(limit, read_hello(&mut reader)).await.map_err(|_| io::ErrorKind::TimedOut)?;
+        match read {
+            Ok(hello) => Ok(Self { hello, reader, writer: Some(writer), info, waiting: false }),
+            Err(HelloError::Io(error)) => Err(error),
+            Err(HelloError::Protocol(error)) => {
+                let refusal = Refusal::Unsupported { what: error.to_string() };
+                let _ = timeout(limit, writer.write_all(&Answer::Refused(refusal).encode())).await;
+                Err(io::Error::new(io::ErrorKind::InvalidData, error))
+            }
+        }
+    }
+
+    /// What the peer said.
+    pub fn hello(&self) -> &Hello {
+        &self.hello
+    }
+
+    /// What the transport knows of the connection.
+    pub fn info(&self) -> &ConnectionInfo {
+        &self.info
+    }
+
+    /// Turns the peer away, with the reason.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future hangs up without a reason.
+    pub async fn refuse(mut self, refusal: Refusal) {
+        if let Some(writer) = &mut self.writer {
+            let answer = Answer::Refused(refusal).encode();
+            if writer.write_all(&answer).await.is_ok() {
+                let _ = writer.shutdown().await;
+            }
+        }
+    }
+
+    /// Tells the peer, once, that the port is not there yet and that the connection is parked until it is.
+    ///
+    /// # Errors
+    ///
+    /// The peer hung up.
+    ///
+    /// # Cancel safety
+    ///
+    /// After a drop the greeting must not be used again: an answer may be half written.
+    pub async fn wait(&mut self) -> io::Result<()> {
+        if !self.waiting
+            && let Some(writer) = &mut self.writer
+        {
+            writer.write_all(&Answer::Wait.encode()).await?;
+            writer.flush().await?;
+            self.waiting = true;
+        }
+        Ok(())
+    }
+
+    /// Completes when a parked peer hangs up or says something, which it must not.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn hung_up(&mut self) {
+        let mut byte = [0];
+        let _ = self.reader.read(&mut byte).await;
+    }
+}
+
+impl fmt::Debug for Greeting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Greeting").field("hello", &self.hello).field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+enum HelloError {
+    Io(io::Error),
+    Protocol(ProtocolError),
+}
+
+async fn read_hello(reader: &mut ReadHalf) -> Result<Hello, HelloError> {
+    let mut preamble = [0; PREAMBLE_LEN];
+    reader.read_exact(&mut preamble).await.map_err(HelloError::Io)?;
+    let preamble = Preamble::decode(preamble, false).map_err(HelloError::Protocol)?;
+    let mut fields = vec![0; preamble.len.into()];
+    reader.read_exact(&mut fields).await.map_err(HelloError::Io)?;
+    Hello::decode(&fields).map_err(HelloError::Protocol)
+}
+
+/// Takes connections into a [`Receiver`](super::Receiver); clones take them into the same one.
+#[derive(Clone)]
+pub struct Intake {
+    inbox: Arc<Inbox>,
+}
+
+impl Intake {
+    pub(super) fn new(inbox: Arc<Inbox>) -> Self {
+        Self { inbox }
+    }
+
+    /// Answers a greeting and, if it is let in, serves its link from a task of its own.
+    ///
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The greeting comes back unanswered when the receiver is gone and does not know the session.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future hangs up; the peer dials again.
+    pub async fn accept(&self, mut greeting: Greeting) -> Result<(), Greeting> {
+        match self.inbox.admit(&greeting.hello, &mut greeting.writer) {
+            Admitted::Attached { session, epoch, older } => {
+                if let Some(waker) = older {
+                    waker.wake();
+                }
+                let driver = Driver {
+                    inbox: self.inbox.clone(),
+                    session,
+                    epoch,
+                    reader: greeting.reader,
+                    frames: FrameReader::new(),
+                    arrivals: Vec::new(),
+                    progress: None,
+                };
+                tokio::spawn(driver.run());
+                Ok(())
+            }
+            Admitted::Refused(refusal) => {
+                greeting.refuse(refusal).await;
+                Ok(())
+            }
+            Admitted::Gone => Err(greeting),
+        }
+    }
+
+    /// Whether the receiver was closed for good.
+    pub fn is_closed(&self) -> bool {
+        self.inbox.is_closed()
+    }
+
+    /// Whether the receiver is gone: closed or dropped.
+    pub fn is_gone(&self) -> bool {
+        self.inbox.is_left()
+    }
+
+    /// Whether this session has attached to the receiver.
+    pub fn knows(&self, session: SessionId) -> bool {
+        self.inbox.knows(session)
+    }
+}
+
+impl fmt::Debug for Intake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Intake")
+    }
+}
+
+/// Reads one connection of a session until it is gone.
+struct Driver {
+    inbox: Arc<Inbox>,
+    session: Arc<Session>,
+    epoch: u64,
+    reader: ReadHalf,
+    frames: FrameReader,
+    arrivals: Vec<Arrival>,
+    /// When a frame that has begun must have moved on.
+    progress: Option<Pin<Box<Sleep>>>,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        let outcome = poll_fn(|cx| self.poll(cx)).await;
+        if let Err(error) = &outcome {
+            tracing::debug!(%error, session = %self.session.id, "connection lost");
+        }
+        let mut core = self.session.lock();
+        let current = core.standing(self.epoch) != Standing::Replaced;
+        if current {
+            core.detach(&self.session);
+        }
+        let ending = core.machine.is_ending();
+        drop(core);
+        self.inbox.driver_stopped(&self.session, current, ending);
+        if let (true, false, Some(ttl)) = (current, ending, self.inbox.config.source_ttl) {
+            let (inbox, session) = (Arc::downgrade(&self.inbox), self.session.clone());
+            drop(self);
+            tokio::time::sleep(ttl).await;
+            if let Some(inbox) = inbox.upgrade() {
+                inbox.expire(&session);
+            }
+        }
+    }
+
+    /// `Ok` when the connection was replaced or left in good order.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        for _ in 0..TURNS {
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Poll::Ready(Ok(count)) => {
+                    let handed_large = match self.handle(count, cx) {
+                        Ok(Some(handed_large)) => handed_large,
+                        Ok(None) => return Poll::Ready(Ok(())),
+                        Err(error) => return Poll::Ready(Err(error)),
+                    };
+                    if handed_large {
+                        // The task that takes it frees its memory before the next one needs some.
+                        break;
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return self.poll_idle(cx),
+            }
+        }
+        cx.waker().wake_by_ref();
+        // A later turn registers with the socket; until then the session must be able to wake this task as well.
+        let mut core = self.session.lock();
+        core.register(cx.waker());
+        Poll::Pending
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match self.frames.space() {
+            Space::Segment(slice) => {
+                let mut space = ReadBuf::new(slice);
+                Pin::new(&mut self.reader).poll_read(cx, &mut space).map_ok(|()| space.filled().len())
+            }
+            Space::Large { payload, limit } => {
+                let mut space = bytes::BufMut::limit(payload, limit);
+                let read = self.reader.read_buf(&mut space);
+                std::pin::pin!(read).poll(cx)
+            }
+        }
+    }
+
+    /// Handles what was read; whether a large value was handed over, `None` when this connection is to stop.
+    fn handle(&mut self, count: usize, cx: &mut Context<'_>) -> io::Result<Option<bool>> {
+        if let Some(progress) = &mut self.progress {
+            progress.as_mut().reset(Instant::now() + self.inbox.config.frame_timeout);
+        }
+        let mut core = self.session.lock();
+        if core.standing(self.epoch) != Standing::Current {
+            return Ok(None);
+        }
+        core.machine.handle_taken(self.session.taken());
+        let ending = core.machine.is_ending();
+        let outcome = self.frames.handle_filled(count, &mut core.machine, &mut self.arrivals);
+        let handed_large = self.arrivals.iter().any(|arrival| matches!(arrival, Arrival::Large { .. }));
+        let mut consumer = None;
+        if !self.arrivals.is_empty() {
+            consumer = self.inbox.push(&self.session, &mut self.arrivals);
+            if let Some(segment) = self.inbox.spare() {
+                self.frames.recycle(segment);
+            }
+        }
+        if core.machine.take_abort() {
+            self.discard(&mut core);
+        }
+        if !ending && core.machine.is_ending() {
+            consumer = self.inbox.ended(self.session.id).or(consumer);
+        }
+        core.respond(&self.session);
+        core.recheck = core.machine.is_asked();
+        let flushed = core.flush(cx);
+        drop(core);
+        if let Some(waker) = consumer {
+            waker.wake();
+        }
+        outcome.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        if let Poll::Ready(outcome) = flushed {
+            outcome?;
+        }
+        Ok(Some(handed_large))
+    }
+
+    /// The sender gave up: what was not handed out is dropped, and it is told how far that was.
+    fn discard(&self, core: &mut Core) {
+        self.inbox.discard(&self.session);
+        let taken = self.session.taken();
+        core.machine.handle_taken(taken);
+        let released = core.machine.released();
+        let _ = core.leave(Control::Aborted { released, taken: taken.number });
+        core.machine.discard();
+    }
+
+    /// Nothing to read: answer what is due, and wait for the socket, the application or the ticker.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut core = self.session.lock();
+        core.respond(&self.session);
+        if std::mem::take(&mut core.recheck) {
+            // The task that takes may have moved just before it could see the request: look once more, later.
+            cx.waker().wake_by_ref();
+        }
+        if let Poll::Ready(Err(error)) = core.flush(cx) {
+            return Poll::Ready(Err(error));
+        }
+        match core.standing(self.epoch) {
+            Standing::Current => {}
+            Standing::Left | Standing::Replaced => return Poll::Ready(Ok(())),
+        }
+        core.register(cx.waker());
+        drop(core);
+        if !self.frames.is_mid_frame() {
+            self.progress = None;
+            self.frames.shrink();
+            return Poll::Pending;
+        }
+        let limit = self.inbox.config.frame_timeout;
+        let progress = self.progress.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + limit)));
+        progress.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}

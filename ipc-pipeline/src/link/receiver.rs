@@ -1,0 +1,587 @@
+//! The receiving end: takes values in fair turns, decodes them in the taking task, and so grants credit.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use ipc_transport::Decoder;
+
+use super::{
+    AckMode, Delivery, Event, Intake, ReceiverConfig, RecvError, SourceId, SourceInfo,
+    delivery::Ack,
+    inbox::{Inbox, Item},
+    session::Session,
+};
+use crate::protocol::{Control, HEADER_LEN, Header, Kind, MAX_PAYLOAD, Run, Taken};
+
+/// A source's turn: at most so many values or bytes, at least one value.
+const TURN_VALUES: usize = 32;
+const TURN_BYTES: usize = 32 * 1024;
+
+/// Counts over all sources since the receiving end began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ReceiverCounters {
+    /// Values handed out.
+    pub taken: u64,
+    /// Of these, values that an application may have seen before.
+    pub redelivered: u64,
+    /// Numbers that senders' policies dropped.
+    pub skipped: u64,
+    /// Values that arrived again and were passed over, because they had been acked.
+    pub duplicates: u64,
+    /// Values that did not decode.
+    pub undecodable: u64,
+    /// Restarts of sources.
+    pub restarts: u64,
+}
+
+/// The receiving end of any number of links, with values of one type.
+///
+/// It has one owner; [`intake`](Self::intake) gives the handle through which connections come in. Dropping it tells
+/// the senders to keep what they have for a successor; only [`close`](Self::close) is final.
+pub struct Receiver<T> {
+    inbox: Arc<Inbox>,
+    decoder: Arc<dyn Decoder<T>>,
+    cursor: Option<Cursor>,
+    /// An error that came up after values of the same batch.
+    stashed: Option<RecvError>,
+    counters: ReceiverCounters,
+    explicit: bool,
+    ended: bool,
+}
+
+/// The item that is being taken from.
+struct Cursor {
+    session: Arc<Session>,
+    source: SourceId,
+    run: Run,
+    number: u64,
+    taken: Taken,
+    turn_values: usize,
+    turn_bytes: usize,
+}
+
+impl<T> Receiver<T> {
+    /// A receiving end of a new incarnation.
+    pub fn new(config: ReceiverConfig, decoder: impl Decoder<T>) -> Self {
+        let explicit = config.ack_mode == AckMode::Explicit;
+        let mut bits = [0; 8];
+        let incarnation = match getrandom::fill(&mut bits) {
+            Ok(()) => u64::from_le_bytes(bits),
+            Err(_) => fastrand::u64(..),
+        };
+        let inbox = Inbox::new(config, decoder.id().to_owned(), incarnation.max(1));
+        Self {
+            inbox,
+            decoder: Arc::new(decoder),
+            cursor: None,
+            stashed: None,
+            counters: ReceiverCounters::default(),
+            explicit,
+            ended: false,
+        }
+    }
+
+    /// The handle that takes connections in.
+    pub fn intake(&self) -> Intake {
+        Intake::new(self.inbox.clone())
+    }
+
+    /// The next value, from any source, in fair turns; in each source's order.
+    ///
+    /// Returning it is *taking* it. Notices between values ([`Event`]) are passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::EndOfStream`], [`RecvError::Closed`], or [`RecvError::Undecodable`], after which the next call
+    /// goes on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a value that was not returned stays where it is.
+    pub async fn recv(&mut self) -> Result<Delivery<T>, RecvError> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// As [`recv`](Self::recv), for use in hand-written futures.
+    #[inline]
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Delivery<T>, RecvError>> {
+        loop {
+            match self.poll_event(&mut Some(cx)) {
+                Poll::Ready(Ok(Event::Value(delivery))) => return Poll::Ready(Ok(delivery)),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// The next value or notice.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: what was not returned stays where it is.
+    pub async fn recv_event(&mut self) -> Result<Event<T>, RecvError> {
+        poll_fn(|cx| self.poll_event(&mut Some(cx))).await
+    }
+
+    /// The next value if one is here; `None` if not.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub fn try_recv(&mut self) -> Result<Option<Delivery<T>>, RecvError> {
+        loop {
+            match self.poll_event(&mut None) {
+                Poll::Ready(Ok(Event::Value(delivery))) => return Ok(Some(delivery)),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(None),
+            }
+        }
+    }
+
+    /// Waits for a value, then appends up to `max` values that are here to `out`; how many is returned.
+    ///
+    /// The fast path: one report and one dynamic call for each run of values.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv), when nothing was appended; [`RecvError::ExplicitAcks`] in explicit mode.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: values are taken only in the poll that returns them.
+    pub async fn recv_many(&mut self, out: &mut Vec<T>, max: usize) -> Result<usize, RecvError> {
+        if self.explicit {
+            return Err(RecvError::ExplicitAcks);
+        }
+        poll_fn(|cx| self.poll_many(cx, out, max)).await
+    }
+
+    /// As [`recv_many`](Self::recv_many), with each value's origin, in either ack mode.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv), when nothing was appended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: values are taken only in the poll that returns them.
+    pub async fn recv_deliveries(&mut self, out: &mut Vec<Delivery<T>>, max: usize) -> Result<usize, RecvError> {
+        if max == 0 {
+            return Ok(0);
+        }
+        out.push(self.recv().await?);
+        let mut count = 1;
+        while count < max {
+            match self.try_recv() {
+                Ok(Some(delivery)) => out.push(delivery),
+                Ok(None) => break,
+                Err(error) => {
+                    self.stashed = Some(error);
+                    break;
+                }
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Takes everything back that was handed out and not acked, and has it sent again, flagged.
+    ///
+    /// Connections are cut, untaken values of these links are dropped here and come again as well; deliveries from
+    /// before can no longer be acked. Values that were acked are not handed out again. In automatic mode there is
+    /// nothing to take back.
+    pub fn recover(&mut self) {
+        if self.explicit {
+            self.cursor = None;
+            self.inbox.recover();
+        }
+    }
+
+    /// Who a source is; `None` for one long gone.
+    pub fn source(&self, source: SourceId) -> Option<SourceInfo> {
+        let (process, port, session) = self.inbox.source(source)?;
+        let mut info = SourceInfo { process, port, connected: false, received_bytes: 0, oldest_unacked: None };
+        if let Some(session) = session {
+            let mut core = session.lock();
+            core.machine.handle_taken(session.taken());
+            info.connected = core.machine.is_connected();
+            info.received_bytes = core.machine.received_bytes();
+            info.oldest_unacked = if self.explicit { core.machine.oldest_unacked() } else { None };
+        }
+        Some(info)
+    }
+
+    /// The sources that this end remembers.
+    pub fn sources(&self) -> Vec<SourceId> {
+        self.inbox.sources()
+    }
+
+    /// Counts over all sources.
+    pub fn counters(&self) -> ReceiverCounters {
+        let duplicates = self.inbox.sessions().iter().map(|session| session.lock().machine.duplicates()).sum();
+        ReceiverCounters { duplicates, ..self.counters }
+    }
+
+    /// Closes this end for good: senders get `PeerClosed`, and what was not taken stays undelivered with them.
+    ///
+    /// Waits until the senders were told, at most 1 s.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes all the same.
+    pub async fn close(self) {
+        self.inbox.leave(true);
+        self.wait_for_drivers().await;
+    }
+
+    /// Goes away in good order: senders keep what was not released for a successor under the same name.
+    ///
+    /// Waits until the senders were told, at most 1 s.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future detaches all the same.
+    pub async fn detach(self) {
+        self.inbox.leave(false);
+        self.wait_for_drivers().await;
+    }
+
+    async fn wait_for_drivers(&self) {
+        let idle = poll_fn(|cx| self.inbox.poll_idle(cx));
+        let _ = tokio::time::timeout(Duration::from_secs(1), idle).await;
+    }
+
+    #[inline]
+    fn poll_event(&mut self, cx: &mut Option<&mut Context<'_>>) -> Poll<Result<Event<T>, RecvError>> {
+        if let Some(error) = self.stashed.take() {
+            return Poll::Ready(Err(error));
+        }
+        loop {
+            let Some(cursor) = &mut self.cursor else {
+                match self.poll_refill(cx) {
+                    Poll::Ready(Ok(None)) => continue,
+                    Poll::Ready(Ok(Some(event))) => return Poll::Ready(Ok(event)),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            };
+            let rest = &cursor.run.segment[cursor.run.start..cursor.run.end];
+            let Some(header) = rest.first_chunk::<HEADER_LEN>() else {
+                self.finish_run();
+                continue;
+            };
+            if cursor.turn_values == 0 && self.inbox.others_wait() {
+                self.end_turn();
+                continue;
+            }
+            let header = Header::decode(*header);
+            let frame_len = header.frame_len();
+            let payload = &rest[HEADER_LEN..frame_len];
+            cursor.run.start += frame_len;
+            if header.kind != Kind::Data as u8 {
+                if let Some(event) = self.pass_control(header) {
+                    return Poll::Ready(Ok(event));
+                }
+                continue;
+            }
+            let number = cursor.number;
+            let decoded = if self.explicit && cursor.session.lock().machine.is_acked(number) {
+                None
+            } else {
+                Some(self.decoder.decode(payload))
+            };
+            cursor.take(1, frame_len);
+            let redelivered = number <= cursor.run.maybe_seen_until;
+            let source = cursor.source;
+            let ack = self.explicit.then(|| Ack {
+                session: cursor.session.clone(),
+                generation: cursor.session.generation(),
+            });
+            match decoded {
+                Some(Ok(value)) => {
+                    self.counters.taken += 1;
+                    self.counters.redelivered += u64::from(redelivered);
+                    return Poll::Ready(Ok(Event::Value(Delivery { value, source, number, redelivered, ack })));
+                }
+                Some(Err(error)) => return Poll::Ready(Err(self.undecodable(source, number, ack, error))),
+                None => cursor.session.lock().machine.count_duplicate(),
+            }
+        }
+    }
+
+    fn poll_many(&mut self, cx: &mut Context<'_>, out: &mut Vec<T>, max: usize) -> Poll<Result<usize, RecvError>> {
+        let before = out.len();
+        if let Some(error) = self.stashed.take() {
+            return Poll::Ready(Err(error));
+        }
+        while out.len() - before < max {
+            let Some(cursor) = &mut self.cursor else {
+                let mut cx = if out.len() > before { None } else { Some(&mut *cx) };
+                match self.poll_refill(&mut cx) {
+                    Poll::Ready(Ok(Some(Event::Value(delivery)))) => out.push(delivery.value),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(error)) if out.len() > before => {
+                        self.stashed = Some(error);
+                        break;
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending if out.len() > before => break,
+                    Poll::Pending => return Poll::Pending,
+                }
+                continue;
+            };
+            if cursor.run.start == cursor.run.end {
+                self.finish_run();
+                continue;
+            }
+            if cursor.turn_values == 0 && self.inbox.others_wait() {
+                self.end_turn();
+                continue;
+            }
+            let mut spans = [(0, 0); TURN_VALUES];
+            let (count, end, bytes) = cursor.spans(&mut spans, max - (out.len() - before));
+            if count == 0 {
+                let header = cursor.run.header();
+                cursor.run.start += header.frame_len();
+                let _ = self.pass_control(header);
+                continue;
+            }
+            let had = out.len();
+            let outcome = self.decoder.decode_batch(&cursor.run.segment, &spans[..count], out);
+            let (source, first) = (cursor.source, cursor.number);
+            let redelivered = (cursor.run.maybe_seen_until + 1).saturating_sub(first).min(count as u64);
+            match outcome {
+                Ok(()) => {
+                    cursor.run.start = end;
+                    cursor.take(count, bytes);
+                    self.counters.taken += count as u64;
+                    self.counters.redelivered += redelivered;
+                }
+                Err(batch) => {
+                    let bad = batch.index.min(count - 1);
+                    out.truncate(had + bad);
+                    let end = spans[bad].1 as usize;
+                    let bytes = end - cursor.run.start;
+                    cursor.run.start = end;
+                    cursor.take(bad + 1, bytes);
+                    self.counters.taken += bad as u64;
+                    let error = self.undecodable(source, first + bad as u64, None, batch.error);
+                    if out.len() == before {
+                        return Poll::Ready(Err(error));
+                    }
+                    self.stashed = Some(error);
+                    break;
+                }
+            }
+        }
+        Poll::Ready(Ok(out.len() - before))
+    }
+
+    /// Gets the next item: a cursor to take from, or an event that stands for itself.
+    #[cold]
+    fn poll_refill(&mut self, cx: &mut Option<&mut Context<'_>>) -> Poll<Result<Option<Event<T>>, RecvError>> {
+        let (source, item) = match self.inbox.poll_item(cx.as_deref_mut()) {
+            Poll::Ready(Ok(item)) => item,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
+        };
+        Poll::Ready(match item {
+            Item::Run { session, run } => {
+                self.cursor = Some(Cursor {
+                    taken: session.taken(),
+                    number: run.first,
+                    session,
+                    source,
+                    run,
+                    turn_values: TURN_VALUES,
+                    turn_bytes: TURN_BYTES,
+                });
+                Ok(None)
+            }
+            Item::Restarted => {
+                self.counters.restarts += 1;
+                Ok(Some(Event::SourceRestarted { source }))
+            }
+            Item::Large { session, number, payload, maybe_seen_until } => {
+                self.take_large(source, &session, number, payload, maybe_seen_until)
+            }
+        })
+    }
+
+    fn take_large(
+        &mut self,
+        source: SourceId,
+        session: &Arc<Session>,
+        number: u64,
+        payload: Vec<u8>,
+        maybe_seen_until: u64,
+    ) -> Result<Option<Event<T>>, RecvError> {
+        let pieces = payload.len().div_ceil(MAX_PAYLOAD).max(1);
+        let bytes = (payload.len() + pieces * HEADER_LEN) as u64;
+        let acked = self.explicit && session.lock().machine.is_acked(number);
+        let decoded = (!acked).then(|| self.decoder.decode_owned(Bytes::from(payload)));
+        let before = session.taken();
+        let taken = Taken { number, values: before.values + 1, bytes: before.bytes + bytes };
+        session.publish(taken);
+        if session.wants_attention(taken) {
+            session.attend();
+        }
+        let redelivered = number <= maybe_seen_until;
+        let ack =
+            self.explicit.then(|| Ack { session: session.clone(), generation: session.generation() });
+        match decoded {
+            Some(Ok(value)) => {
+                self.counters.taken += 1;
+                self.counters.redelivered += u64::from(redelivered);
+                Ok(Some(Event::Value(Delivery { value, source, number, redelivered, ack })))
+            }
+            Some(Err(error)) => Err(self.undecodable(source, number, ack, error)),
+            None => {
+                session.lock().machine.count_duplicate();
+                Ok(None)
+            }
+        }
+    }
+
+    #[cold]
+    fn finish_run(&mut self) {
+        if let Some(cursor) = self.cursor.take() {
+            self.inbox.recycle(cursor.run.segment);
+        }
+    }
+
+    /// Another source waits: the rest of this run goes back to the front of its lane.
+    #[cold]
+    fn end_turn(&mut self) {
+        let Some(mut cursor) = self.cursor.take() else { return };
+        cursor.run.first = cursor.number;
+        let item = Item::Run { session: cursor.session, run: cursor.run };
+        self.inbox.put_back(cursor.source, item);
+    }
+
+    /// A frame between values; a SKIP is a notice.
+    #[cold]
+    fn pass_control(&mut self, header: Header) -> Option<Event<T>> {
+        let cursor = self.cursor.as_mut()?;
+        if header.kind != Kind::Skip as u8 {
+            return None;
+        }
+        let start = cursor.run.start - header.len as usize;
+        let payload = &cursor.run.segment[start..cursor.run.start];
+        let Ok(Control::Skip { count }) = Control::decode(Kind::Skip, payload) else { return None };
+        let first = cursor.number;
+        cursor.number += count;
+        cursor.taken.number = cursor.number - 1;
+        cursor.session.publish(cursor.taken);
+        self.counters.skipped += count;
+        Some(Event::Skipped { source: cursor.source, first, count })
+    }
+
+    #[cold]
+    fn undecodable(
+        &mut self,
+        source_id: SourceId,
+        number: u64,
+        ack: Option<Ack>,
+        error: ipc_transport::DecodeError,
+    ) -> RecvError {
+        self.counters.undecodable += 1;
+        // It would never decode: in explicit mode it is acked here, so that it is not sent again.
+        if let Some(ack) = ack {
+            ack.session.ack(number, ack.generation);
+        }
+        RecvError::Undecodable { source_id, number, error }
+    }
+}
+
+impl Cursor {
+    /// Counts values as taken, reports it, and sees to what that makes due.
+    #[inline]
+    fn take(&mut self, values: usize, bytes: usize) {
+        self.number += values as u64;
+        self.taken.number = self.number - 1;
+        self.taken.values += values as u64;
+        self.taken.bytes += bytes as u64;
+        self.turn_bytes = self.turn_bytes.saturating_sub(bytes);
+        self.turn_values = if self.turn_bytes == 0 { 0 } else { self.turn_values.saturating_sub(values) };
+        self.session.publish(self.taken);
+        if self.session.wants_attention(self.taken) {
+            self.session.attend();
+        }
+    }
+
+    /// The places of the next values, as many as one turn and the run have; where they end and their frames' bytes.
+    #[inline]
+    fn spans(&mut self, spans: &mut [(u32, u32); TURN_VALUES], max: usize) -> (usize, usize, usize) {
+        if self.turn_values == 0 {
+            (self.turn_values, self.turn_bytes) = (TURN_VALUES, TURN_BYTES);
+        }
+        let mut at = self.run.start;
+        let mut count = 0;
+        while count < max.min(self.turn_values) {
+            let rest = &self.run.segment[at..self.run.end];
+            let Some(header) = rest.first_chunk::<HEADER_LEN>() else { break };
+            let header = Header::decode(*header);
+            if header.kind != Kind::Data as u8 {
+                break;
+            }
+            let end = at + header.frame_len();
+            spans[count] = ((at + HEADER_LEN) as u32, end as u32);
+            at = end;
+            count += 1;
+        }
+        (count, at, at - self.run.start)
+    }
+}
+
+impl Run {
+    fn header(&self) -> Header {
+        Header::decode(*self.segment[self.start..self.end].first_chunk().expect("runs hold whole frames"))
+    }
+}
+
+/// Values as a stream, which ends at the first end of stream or when this end is closed.
+impl<T> Stream for Receiver<T> {
+    type Item = Result<Delivery<T>, RecvError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        match this.poll_recv(cx) {
+            Poll::Ready(Err(RecvError::EndOfStream | RecvError::Closed)) => {
+                this.ended = true;
+                Poll::Ready(None)
+            }
+            other => other.map(Some),
+        }
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        self.inbox.leave(false);
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("counters", &self.counters).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,378 @@
+//! One session at its receiving end: the machine, the half that answers, and how far the application has come.
+
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use ipc_transport::WriteHalf;
+use tokio::io::AsyncWrite;
+
+use super::{SourceId, ticker};
+use crate::protocol::{Control, Incoming, SessionId, Taken};
+
+/// A session, shared by the task that reads its connection and the task that takes its values.
+pub(super) struct Session {
+    pub(super) id: SessionId,
+    pub(super) source: SourceId,
+    core: Mutex<Core>,
+    oversize: Arc<OversizeSlot>,
+    explicit: bool,
+    ticker: bool,
+    // Written by the task that takes, read by whoever acks: plain counts that only grow, so no ordering is needed.
+    taken_number: AtomicU64,
+    taken_values: AtomicU64,
+    taken_bytes: AtomicU64,
+    /// The next take has something to see to: a request of the sender, or the first unreported move.
+    attention: AtomicBool,
+    ack_at_values: AtomicU64,
+    ack_at_bytes: AtomicU64,
+    /// Grows with each recovery; acks of deliveries from before are ignored.
+    generation: AtomicU64,
+}
+
+pub(super) struct Core {
+    pub(super) machine: Incoming,
+    writer: Option<WriteHalf>,
+    out: Vec<u8>,
+    out_at: usize,
+    driver: Option<Waker>,
+    /// Grows with each connection; a driver whose connection is not the newest stops.
+    epoch: u64,
+    tick: bool,
+    /// Hang up once everything in `out` is written.
+    leaving: bool,
+    holds_slot: bool,
+    /// The driver looks once more whether something moved, after a request that found nothing.
+    pub(super) recheck: bool,
+}
+
+/// What became of a connection that a driver serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Serve on.
+    Current,
+    /// A newer connection has taken over, or this end has cut it.
+    Replaced,
+    /// Everything is said: hang up.
+    Left,
+}
+
+impl Session {
+    pub(super) fn new(
+        id: SessionId,
+        source: SourceId,
+        machine: Incoming,
+        oversize: Arc<OversizeSlot>,
+        explicit: bool,
+        ticker: bool,
+    ) -> Arc<Self> {
+        let taken = machine.taken();
+        Arc::new(Self {
+            id,
+            source,
+            oversize,
+            explicit,
+            ticker,
+            taken_number: AtomicU64::new(taken.number),
+            taken_values: AtomicU64::new(0),
+            taken_bytes: AtomicU64::new(0),
+            attention: AtomicBool::new(true),
+            ack_at_values: AtomicU64::new(u64::MAX),
+            ack_at_bytes: AtomicU64::new(u64::MAX),
+            generation: AtomicU64::new(0),
+            core: Mutex::new(Core {
+                machine,
+                writer: None,
+                out: Vec::new(),
+                out_at: 0,
+                driver: None,
+                epoch: 0,
+                tick: false,
+                leaving: false,
+                holds_slot: false,
+                recheck: false,
+            }),
+        })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing of it is untaken or unacked; `false` also when its lock is held elsewhere now.
+    pub(super) fn is_settled(&self) -> bool {
+        self.core.try_lock().is_ok_and(|core| core.machine.released() == core.machine.received())
+    }
+
+    /// How far the application has come.
+    pub(super) fn taken(&self) -> Taken {
+        Taken {
+            number: self.taken_number.load(Ordering::Relaxed),
+            values: self.taken_values.load(Ordering::Relaxed),
+            bytes: self.taken_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Reports a take, or a batch of them; three plain stores.
+    #[inline]
+    pub(super) fn publish(&self, taken: Taken) {
+        self.taken_number.store(taken.number, Ordering::Relaxed);
+        self.taken_values.store(taken.values, Ordering::Relaxed);
+        self.taken_bytes.store(taken.bytes, Ordering::Relaxed);
+    }
+
+    /// Whether the take that was just published has something to see to.
+    #[inline]
+    pub(super) fn wants_attention(&self, taken: Taken) -> bool {
+        self.attention.load(Ordering::Relaxed)
+            || taken.values >= self.ack_at_values.load(Ordering::Relaxed)
+            || taken.bytes >= self.ack_at_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Sees to it: writes the half-window ack in this task, wakes the driver for a request, or arms the ticker.
+    #[cold]
+    pub(super) fn attend(self: &Arc<Self>) {
+        let first = self.attention.swap(false, Ordering::Relaxed);
+        let mut core = self.lock();
+        core.machine.handle_taken(self.taken());
+        if core.machine.is_asked() {
+            // The driver runs when this task yields, so that one answer serves the whole batch.
+            let driver = core.driver.take();
+            drop(core);
+            if let Some(waker) = driver {
+                waker.wake();
+            }
+            return;
+        }
+        if core.machine.ack_is_due() {
+            let blocked = core.respond_now(self);
+            let driver = if blocked { core.driver.take() } else { None };
+            drop(core);
+            if let Some(waker) = driver {
+                waker.wake();
+            }
+            return;
+        }
+        drop(core);
+        if first && self.ticker {
+            ticker::arm(self);
+        }
+    }
+
+    /// An explicit ack.
+    pub(super) fn ack(self: &Arc<Self>, number: u64, generation: u64) {
+        let mut core = self.lock();
+        if generation != self.generation.load(Ordering::Relaxed) {
+            return;
+        }
+        core.machine.handle_taken(self.taken());
+        let moved = core.machine.has_moved();
+        core.machine.handle_acked(number);
+        if core.machine.is_asked() || core.machine.ack_is_due() {
+            let driver = core.driver.take();
+            drop(core);
+            if let Some(waker) = driver {
+                waker.wake();
+            }
+            return;
+        }
+        let arm = !moved && core.machine.has_moved() && self.ticker;
+        drop(core);
+        if arm {
+            ticker::arm(self);
+        }
+    }
+
+    /// The ticker: have the driver report what moved.
+    pub(super) fn tick(&self) {
+        let mut core = self.lock();
+        core.tick = true;
+        let driver = core.driver.take();
+        drop(core);
+        if let Some(waker) = driver {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn is_explicit(&self) -> bool {
+        self.explicit
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Gives the session a new connection, whose answer is in `answer`; an older one is not read any more.
+    pub(super) fn attach(&self, core: &mut Core, writer: WriteHalf, answer: &[u8]) -> (u64, Option<Waker>) {
+        core.epoch += 1;
+        core.writer = Some(writer);
+        core.out.clear();
+        core.out.extend_from_slice(answer);
+        core.out_at = 0;
+        core.leaving = false;
+        self.set_ack_at(&core.machine);
+        self.attention.store(true, Ordering::Relaxed);
+        (core.epoch, core.driver.take())
+    }
+
+    /// Cuts the connection and takes everything unreleased back; the caller drops the untaken values.
+    pub(super) fn recover(&self, core: &mut Core) -> Option<Waker> {
+        core.machine.handle_taken(self.taken());
+        core.machine.recover();
+        core.detach(self);
+        core.epoch += 1;
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        self.publish(core.machine.taken());
+        core.driver.take()
+    }
+
+    fn set_ack_at(&self, machine: &Incoming) {
+        let (values, bytes) = machine.ack_at();
+        self.ack_at_values.store(values, Ordering::Relaxed);
+        self.ack_at_bytes.store(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Core {
+    /// Whether the connection of this epoch is still the session's.
+    pub(super) fn standing(&self, epoch: u64) -> Standing {
+        if self.epoch != epoch || self.writer.is_none() {
+            Standing::Replaced
+        } else if self.leaving && self.out.is_empty() {
+            Standing::Left
+        } else {
+            Standing::Current
+        }
+    }
+
+    /// Puts what is due into the outgoing bytes.
+    pub(super) fn respond(&mut self, session: &Arc<Session>) {
+        self.machine.handle_taken(session.taken());
+        let tick = std::mem::take(&mut self.tick);
+        if self.writer.is_none() || self.leaving {
+            return;
+        }
+        if self.holds_slot && !self.machine.holds_oversize() {
+            self.holds_slot = false;
+            session.oversize.release();
+        }
+        let before = self.out.len();
+        self.machine.poll_control(tick, &mut self.out);
+        if self.machine.wants_oversize() && !self.holds_slot && session.oversize.acquire(session) {
+            self.holds_slot = true;
+            self.machine.grant_oversize();
+            self.machine.poll_control(tick, &mut self.out);
+        }
+        if self.out.len() > before {
+            session.set_ack_at(&self.machine);
+        }
+        // From here on the next take is the first unreported one, or the answer to a request.
+        if self.out.len() > before || self.machine.is_asked() {
+            session.attention.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Responds and writes from a task that is not the driver; `true` if the driver has to finish it.
+    fn respond_now(&mut self, session: &Arc<Session>) -> bool {
+        self.respond(session);
+        !matches!(self.flush(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))
+    }
+
+    /// Writes what is due.
+    pub(super) fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.out_at < self.out.len() {
+            let Some(writer) = &mut self.writer else { break };
+            match Pin::new(writer).poll_write(cx, &self.out[self.out_at..]) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => self.out_at += count,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        self.out.clear();
+        self.out_at = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// The last word on this connection.
+    pub(super) fn leave(&mut self, control: Control) -> Option<Waker> {
+        if self.writer.is_some() {
+            control.encode(&mut self.out);
+            self.leaving = true;
+        }
+        self.driver.take()
+    }
+
+    /// The driver's connection is gone.
+    pub(super) fn detach(&mut self, session: &Session) {
+        self.machine.handle_taken(session.taken());
+        self.machine.handle_disconnected();
+        if std::mem::take(&mut self.holds_slot) {
+            session.oversize.release();
+        }
+        session.oversize.forget(session);
+        self.writer = None;
+        self.out.clear();
+        self.out_at = 0;
+    }
+
+    pub(super) fn register(&mut self, waker: &Waker) {
+        if !self.driver.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.driver = Some(waker.clone());
+        }
+    }
+}
+
+/// The one value larger than a window that a receiving end lets in at a time, in order of asking.
+#[derive(Default)]
+pub(super) struct OversizeSlot {
+    state: Mutex<SlotState>,
+}
+
+#[derive(Default)]
+struct SlotState {
+    taken: bool,
+    queue: VecDeque<(SessionId, Weak<Session>)>,
+}
+
+impl OversizeSlot {
+    fn acquire(&self, session: &Arc<Session>) -> bool {
+        let mut state = self.lock();
+        let first = state.queue.front().is_none_or(|(id, _)| *id == session.id);
+        if !state.taken && first {
+            state.queue.pop_front();
+            state.taken = true;
+            return true;
+        }
+        if !state.queue.iter().any(|(id, _)| *id == session.id) {
+            state.queue.push_back((session.id, Arc::downgrade(session)));
+        }
+        false
+    }
+
+    fn release(&self) {
+        let mut state = self.lock();
+        state.taken = false;
+        let next = state.queue.front().and_then(|(_, session)| session.upgrade());
+        drop(state);
+        if let Some(session) = next {
+            // Through the ticker's thread, as this one holds its own session's lock.
+            ticker::arm(&session);
+        }
+    }
+
+    fn forget(&self, session: &Session) {
+        self.lock().queue.retain(|(id, _)| *id != session.id);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SlotState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
