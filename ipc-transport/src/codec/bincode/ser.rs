@@ -80,13 +80,15 @@ pub(super) struct GrowingOutput<'a> {
     bytes: &'a mut Vec<u8>,
     start: usize,
     max: usize,
+    /// The length of `bytes` that reaches `max`.
+    limit: usize,
     empty_left: usize,
 }
 
 impl<'a> GrowingOutput<'a> {
     #[inline]
     pub(super) fn new(bytes: &'a mut Vec<u8>, start: usize, max: usize) -> Self {
-        Self { bytes, start, max, empty_left: Bincode::MAX_EMPTY }
+        Self { limit: start.saturating_add(max), bytes, start, max, empty_left: Bincode::MAX_EMPTY }
     }
 }
 
@@ -98,9 +100,8 @@ impl Output for GrowingOutput<'_> {
 
     #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let used = self.bytes.len() - self.start;
-        if bytes.len() > self.max.saturating_sub(used) {
-            return Err(too_large(used.saturating_add(bytes.len()), self.max));
+        if bytes.len() > self.limit.saturating_sub(self.bytes.len()) {
+            return Err(too_large((self.bytes.len() - self.start).saturating_add(bytes.len()), self.max));
         }
         self.bytes.extend_from_slice(bytes);
         Ok(())
@@ -124,6 +125,7 @@ pub(super) struct Error(Box<EncodeError>);
 impl Error {
     /// The error for the caller. The serializer counts levels down and so does not know the limit; it is added here.
     #[cold]
+    #[inline(never)]
     pub(super) fn into_encode_error(self, max_depth: usize) -> EncodeError {
         match *self.0 {
             EncodeError::Depth { .. } => EncodeError::Depth { max: max_depth },
