@@ -1,5 +1,6 @@
 //! What decoding may allocate, measured: a counting allocator in a process of its own.
 #![cfg(feature = "bincode")]
+#![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 #![allow(unsafe_code, reason = "an allocator that counts cannot be written without; it forwards every call")]
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -1,5 +1,6 @@
 //! The bincode codec: the reference crate's bytes in both directions, and what hostile bytes cannot do.
 #![cfg(feature = "bincode")]
+#![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -53,7 +54,7 @@ enum Kind {
     Nothing,
     One(String),
     Two(u8, i128),
-    Named { flag: bool, inner: Option<Box<Kind>> },
+    Named { flag: bool, inner: Option<Box<Self>> },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -325,6 +326,11 @@ fn the_names_of_the_formats_agree() {
 }
 
 #[test]
+fn the_default_depth_is_that_of_the_limits() {
+    assert_eq!(Bincode::default().max_depth(), ipc_transport::Limits::default().max_depth);
+}
+
+#[test]
 fn special_floats_survive_bit_by_bit() {
     for bits in [0, 1 << 63, f64::NAN.to_bits(), f64::INFINITY.to_bits(), 1, f64::MAX.to_bits()] {
         let bytes = encode(&f64::from_bits(bits)).unwrap();
@@ -410,7 +416,7 @@ fn elements_without_bytes_are_counted() {
 
 /// A type that nests as deep as the data says.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Nest(Vec<Nest>);
+struct Nest(Vec<Self>);
 
 /// Sixty thousand levels on a small stack are a typed error. X-13
 #[test]
@@ -434,7 +440,7 @@ fn bomb_of_lists(levels: usize) -> Vec<u8> {
 /// The shortest way down: one byte a level.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-struct Chain(Option<Box<Chain>>);
+struct Chain(Option<Box<Self>>);
 
 #[test]
 fn values_too_deep_are_refused_when_encoded() {

@@ -1,5 +1,6 @@
 //! The JSON codec: limits, errors that keep their type, and dynamic data.
 #![cfg(feature = "json")]
+#![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
 use std::collections::BTreeMap;
 
@@ -31,7 +32,7 @@ enum State {
 #[serde(untagged)]
 enum Untagged {
     Number(i64),
-    List(Vec<Untagged>),
+    List(Vec<Self>),
     Other(Order),
 }
 
@@ -156,7 +157,7 @@ fn messages_of_errors_are_bounded() {
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Nest(Vec<Nest>);
+struct Nest(Vec<Self>);
 
 /// Sixty thousand levels on a small stack are a typed error. X-13
 #[test]

@@ -1,4 +1,5 @@
 //! Framing: any cutting and any joining of the stream gives the same frames, and limits hold.
+#![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
 use bytes::Bytes;
 use ipc_transport::framing::{

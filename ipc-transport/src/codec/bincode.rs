@@ -19,9 +19,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{
-    BatchError, DEFAULT_MAX_DEPTH, DecodeError, Decoder, EncodeBuffer, EncodeError, Encoder, Target,
-};
+use super::depth;
+use super::{BatchError, DecodeError, Decoder, EncodeBuffer, EncodeError, Encoder, Target};
 use de::Reader;
 use ser::{GrowingOutput, SliceOutput};
 
@@ -36,7 +35,8 @@ mod ser;
 /// - Nesting stops at [`Bincode::with_max_depth`] levels, in both directions.
 /// - Bytes left over after the value are an error.
 /// - Elements of a sequence or map that take no bytes on the wire (`()`, empty structs) cost nothing to announce, so
-///   a message may hold at most [`Bincode::MAX_EMPTY`] bytes of them in memory, each counted as one byte at least.
+///   a message may hold at most [`Bincode::MAX_EMPTY`] bytes of them in memory, each counted as one byte at least. The
+///   sender refuses more than so many elements; it cannot know their size.
 ///
 /// A message may still occupy more memory decoded than encoded, by the ratio that its type has: an
 /// `Option<[u64; 8]>` takes 72 bytes for the one byte that says `None`.
@@ -76,7 +76,7 @@ impl Bincode {
     /// The codec with a nesting limit of 64 levels.
     #[must_use]
     pub const fn new() -> Self {
-        Self { max_depth: DEFAULT_MAX_DEPTH }
+        Self { max_depth: depth::DEFAULT_MAX }
     }
 
     /// Sets how deep values may nest, in levels. Default 64.

@@ -5,7 +5,8 @@ use std::fmt;
 use serde::de::{self, Deserialize, DeserializeSeed, IntoDeserializer, Visitor};
 
 use super::Bincode;
-use crate::codec::{DecodeError, bounded_message};
+use crate::codec::DecodeError;
+use crate::codec::message::bounded_message;
 
 /// Reads one value that may nest `levels` deep.
 ///

@@ -5,7 +5,8 @@ use std::fmt;
 use serde::ser::{self, Serialize};
 
 use super::Bincode;
-use crate::codec::{EncodeError, bounded_message};
+use crate::codec::EncodeError;
+use crate::codec::message::bounded_message;
 
 /// Writes one value that may nest `levels` deep.
 #[inline]
@@ -195,7 +196,7 @@ impl<'a, O: Output> Serializer<'a, O> {
         let Serializer { out, levels } = self.enter()?;
         out.put((len as u64).to_le_bytes())?;
         let mark = out.mark();
-        Ok(Elements { out, levels, mark, key_size: 0 })
+        Ok(Elements { out, levels, mark })
     }
 
     #[inline(always)]
@@ -381,8 +382,6 @@ pub(super) struct Elements<'a, O> {
     levels: usize,
     /// The output's mark before the element or entry.
     mark: usize,
-    /// What the key of the entry takes in memory.
-    key_size: usize,
 }
 
 impl<O: Output> Elements<'_, O> {
@@ -391,13 +390,14 @@ impl<O: Output> Elements<'_, O> {
         value.serialize(Serializer { out: &mut *self.out, levels: self.levels })
     }
 
-    /// Charges an element that left no bytes. The receiver counts the same way and would refuse.
+    /// Charges an element that left no bytes. The receiver counts at least as much and would refuse; its exact count
+    /// is the element's size in memory, which is hidden here behind references.
     #[inline(always)]
-    fn close_item(&mut self, size: usize) -> Result<(), Error> {
+    fn close_item(&mut self) -> Result<(), Error> {
         let mark = self.out.mark();
         if mark == self.mark {
             let left = self.out.empty_left();
-            match left.checked_sub(size.max(1)) {
+            match left.checked_sub(1) {
                 Some(rest) => *left = rest,
                 None => return Err(unsupported("so many elements without bytes")),
             }
@@ -414,7 +414,7 @@ impl<O: Output> ser::SerializeSeq for Elements<'_, O> {
     #[inline(always)]
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         self.item(value)?;
-        self.close_item(size_of_val(value))
+        self.close_item()
     }
 
     #[inline(always)]
@@ -429,14 +429,13 @@ impl<O: Output> ser::SerializeMap for Elements<'_, O> {
 
     #[inline(always)]
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Error> {
-        self.key_size = size_of_val(key);
         self.item(key)
     }
 
     #[inline(always)]
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         self.item(value)?;
-        self.close_item(self.key_size.saturating_add(size_of_val(value)))
+        self.close_item()
     }
 
     #[inline(always)]
