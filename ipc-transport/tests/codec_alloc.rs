@@ -108,7 +108,7 @@ fn an_announced_frame_allocates_only_what_arrives() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Garbage allocates in proportion to the bytes that there are, never to what they claim. X-13
     #[test]

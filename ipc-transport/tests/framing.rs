@@ -119,7 +119,7 @@ fn ten_thousand_frames_joined_at_random_come_out_the_same() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Delimiters of any bytes, found wherever the stream is cut. X-10
     #[test]
