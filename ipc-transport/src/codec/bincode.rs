@@ -21,10 +21,12 @@ use serde::de::DeserializeOwned;
 
 use super::depth;
 use super::{BatchError, DecodeError, Decoder, EncodeBuffer, EncodeError, Encoder, Target};
-use de::Reader;
-use ser::{GrowingOutput, SliceOutput};
+use output::{GrowingOutput, SliceOutput};
+use reader::Reader;
 
 mod de;
+mod output;
+mod reader;
 mod ser;
 
 /// Carries any serde type in the bincode 2 format with fixed-width integers.
@@ -167,7 +169,7 @@ impl Bincode {
     }
 
     #[inline(always)]
-    fn read<T: DeserializeOwned, const SITE: u8>(&self, input: &[u8]) -> Result<T, de::Error> {
+    fn read<T: DeserializeOwned, const SITE: u8>(&self, input: &[u8]) -> Result<T, reader::Error> {
         let mut reader = Reader::new(input);
         let value = de::deserialize::<T, SITE>(&mut reader, self.max_depth)?;
         reader.finish()?;
