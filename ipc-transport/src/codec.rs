@@ -1,7 +1,5 @@
 //! Codecs: values to bytes and back, always over bounded slices.
 
-use std::fmt;
-
 use bytes::Bytes;
 
 #[cfg(feature = "bincode")]
@@ -9,6 +7,8 @@ mod bincode;
 pub mod depth;
 #[cfg(feature = "json")]
 mod json;
+#[cfg(any(feature = "bincode", feature = "json"))]
+mod message;
 mod raw;
 mod value;
 
@@ -237,31 +237,38 @@ pub enum DecodeError {
     },
 }
 
-/// How deep values may nest unless a codec is told otherwise: the default of `Limits::max_depth`.
-const DEFAULT_MAX_DEPTH: usize = 64;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The most that an error keeps of a message that others wrote, in bytes: the data may be quoted in it at length.
-const MAX_MESSAGE: usize = 256;
-
-/// Formats at most [`MAX_MESSAGE`] bytes of a message and never holds more.
-fn bounded_message(message: impl fmt::Display) -> Box<str> {
-    struct Bounded(String);
-
-    impl fmt::Write for Bounded {
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            let room = MAX_MESSAGE - self.0.len();
-            if text.len() <= room {
-                self.0.push_str(text);
-                return Ok(());
-            }
-            let end = (0..=room).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
-            self.0.push_str(&text[..end]);
-            Err(fmt::Error)
-        }
+    #[test]
+    fn a_slice_takes_what_fits_and_nothing_of_what_does_not() {
+        let mut slice = [0; 5];
+        let mut out = EncodeBuffer::in_slice(&mut slice);
+        assert!(out.is_empty());
+        out.write(b"abc").unwrap();
+        assert_eq!(out.write(b"def"), Err(EncodeError::NoRoom));
+        out.write(b"de").unwrap();
+        out.write(b"").unwrap();
+        assert_eq!(out.len(), 5);
+        assert_eq!(&slice, b"abcde");
     }
 
-    let mut bounded = Bounded(String::new());
-    // The only failure is the end of the room, and what was written until then is the message.
-    let _ = fmt::write(&mut bounded, format_args!("{message}"));
-    bounded.0.into_boxed_str()
+    #[test]
+    fn a_growing_buffer_counts_from_where_it_began() {
+        let mut bytes = b"before".to_vec();
+        let mut out = EncodeBuffer::growing(&mut bytes, 3);
+        out.write(b"ab").unwrap();
+        assert_eq!(out.write(b"cd"), Err(EncodeError::TooLarge { len: 4, max: 3 }));
+        assert_eq!(out.len(), 2);
+        assert_eq!(bytes, b"beforeab");
+    }
+
+    #[test]
+    fn an_attached_payload_is_taken_once() {
+        let mut out = EncodeBuffer::in_slice(&mut []);
+        out.attach(Bytes::from_static(b"large"));
+        assert_eq!(out.take_attached(), Some(Bytes::from_static(b"large")));
+        assert_eq!(out.take_attached(), None);
+    }
 }

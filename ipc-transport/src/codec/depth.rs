@@ -60,6 +60,11 @@ where
     meter.explain(result)
 }
 
+/// How deep values may nest unless a codec is told otherwise: 64 levels.
+///
+/// Deep enough for data that people write, shallow enough for any thread's stack, unoptimised builds included.
+pub const DEFAULT_MAX: usize = 64;
+
 /// Why a guarded value did not pass.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DepthError<E> {

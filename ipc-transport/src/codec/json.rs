@@ -6,8 +6,9 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 
-use super::depth::{DepthError, deserialize_within, serialize_within};
-use super::{DEFAULT_MAX_DEPTH, DecodeError, Decoder, EncodeBuffer, EncodeError, Encoder, bounded_message};
+use super::depth::{self, DepthError, deserialize_within, serialize_within};
+use super::message::bounded_message;
+use super::{DecodeError, Decoder, EncodeBuffer, EncodeError, Encoder};
 
 /// Carries any serde type as JSON text, for peers in other languages and for people who read along.
 ///
@@ -31,7 +32,7 @@ impl Json {
     /// The codec with a nesting limit of 64 levels.
     #[must_use]
     pub const fn new() -> Self {
-        Self { max_depth: DEFAULT_MAX_DEPTH }
+        Self { max_depth: depth::DEFAULT_MAX }
     }
 
     /// Sets how deep values may nest, in levels. Default 64.

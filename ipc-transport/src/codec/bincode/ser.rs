@@ -1,11 +1,8 @@
 //! Serde values to the bytes of the bincode 2 format.
 
-use std::fmt;
-
 use serde::ser::{self, Serialize};
 
-use super::Bincode;
-use crate::codec::{EncodeError, bounded_message};
+use super::output::{Error, Output, too_deep, unsupported};
 
 /// Writes one value that may nest `levels` deep.
 #[inline]
@@ -15,160 +12,6 @@ pub(super) fn serialize<T: Serialize + ?Sized, O: Output>(
     levels: usize,
 ) -> Result<(), Error> {
     value.serialize(Serializer { out, levels })
-}
-
-/// Where the bytes go. Two kinds and one copy of the code for each, so that the common one, a slice of a segment,
-/// keeps its cursor in registers.
-pub(super) trait Output {
-    fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Result<(), Error>;
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error>;
-    /// A measure that changes whenever a byte is written.
-    fn mark(&self) -> usize;
-    /// What is left of [`Bincode::MAX_EMPTY`].
-    fn empty_left(&mut self) -> &mut usize;
-}
-
-/// Writes into what is left of a slice.
-pub(super) struct SliceOutput<'a> {
-    room: &'a mut [u8],
-    size: usize,
-    empty_left: usize,
-}
-
-impl<'a> SliceOutput<'a> {
-    #[inline]
-    pub(super) fn new(room: &'a mut [u8]) -> Self {
-        Self { size: room.len(), room, empty_left: Bincode::MAX_EMPTY }
-    }
-
-    #[inline]
-    pub(super) fn written(&self) -> usize {
-        self.size - self.room.len()
-    }
-}
-
-impl Output for SliceOutput<'_> {
-    #[inline(always)]
-    fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Result<(), Error> {
-        self.write(&bytes)
-    }
-
-    #[inline(always)]
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        if self.room.len() < bytes.len() {
-            return Err(no_room());
-        }
-        let (place, rest) = std::mem::take(&mut self.room).split_at_mut(bytes.len());
-        place.copy_from_slice(bytes);
-        self.room = rest;
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn mark(&self) -> usize {
-        self.room.len()
-    }
-
-    #[inline(always)]
-    fn empty_left(&mut self) -> &mut usize {
-        &mut self.empty_left
-    }
-}
-
-/// Appends to a vector up to a limit.
-pub(super) struct GrowingOutput<'a> {
-    bytes: &'a mut Vec<u8>,
-    start: usize,
-    max: usize,
-    empty_left: usize,
-}
-
-impl<'a> GrowingOutput<'a> {
-    #[inline]
-    pub(super) fn new(bytes: &'a mut Vec<u8>, start: usize, max: usize) -> Self {
-        Self { bytes, start, max, empty_left: Bincode::MAX_EMPTY }
-    }
-}
-
-impl Output for GrowingOutput<'_> {
-    #[inline]
-    fn put<const N: usize>(&mut self, bytes: [u8; N]) -> Result<(), Error> {
-        self.write(&bytes)
-    }
-
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let used = self.bytes.len() - self.start;
-        if bytes.len() > self.max.saturating_sub(used) {
-            return Err(too_large(used.saturating_add(bytes.len()), self.max));
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    #[inline]
-    fn mark(&self) -> usize {
-        self.bytes.len()
-    }
-
-    #[inline]
-    fn empty_left(&mut self) -> &mut usize {
-        &mut self.empty_left
-    }
-}
-
-/// One word, so that results travel in a register; the box is paid by failures alone.
-#[derive(Debug)]
-pub(super) struct Error(Box<EncodeError>);
-
-impl Error {
-    /// The error for the caller. The serializer counts levels down and so does not know the limit; it is added here.
-    #[cold]
-    pub(super) fn into_encode_error(self, max_depth: usize) -> EncodeError {
-        match *self.0 {
-            EncodeError::Depth { .. } => EncodeError::Depth { max: max_depth },
-            error => error,
-        }
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl ser::Error for Error {
-    #[cold]
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self(Box::new(EncodeError::Custom { message: bounded_message(message) }))
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn no_room() -> Error {
-    Error(Box::new(EncodeError::NoRoom))
-}
-
-#[cold]
-#[inline(never)]
-fn too_large(len: usize, max: usize) -> Error {
-    Error(Box::new(EncodeError::TooLarge { len, max }))
-}
-
-#[cold]
-#[inline(never)]
-fn too_deep() -> Error {
-    Error(Box::new(EncodeError::Depth { max: 0 }))
-}
-
-#[cold]
-#[inline(never)]
-fn unsupported(what: &'static str) -> Error {
-    Error(Box::new(EncodeError::Unsupported { what }))
 }
 
 struct Serializer<'a, O> {
@@ -193,7 +36,7 @@ impl<'a, O: Output> Serializer<'a, O> {
         let Serializer { out, levels } = self.enter()?;
         out.put((len as u64).to_le_bytes())?;
         let mark = out.mark();
-        Ok(Elements { out, levels, mark, key_size: 0 })
+        Ok(Elements { out, levels, mark })
     }
 
     #[inline(always)]
@@ -379,8 +222,6 @@ pub(super) struct Elements<'a, O> {
     levels: usize,
     /// The output's mark before the element or entry.
     mark: usize,
-    /// What the key of the entry takes in memory.
-    key_size: usize,
 }
 
 impl<O: Output> Elements<'_, O> {
@@ -389,13 +230,14 @@ impl<O: Output> Elements<'_, O> {
         value.serialize(Serializer { out: &mut *self.out, levels: self.levels })
     }
 
-    /// Charges an element that left no bytes. The receiver counts the same way and would refuse.
+    /// Charges an element that left no bytes. The receiver counts at least as much and would refuse; its exact count
+    /// is the element's size in memory, which is hidden here behind references.
     #[inline(always)]
-    fn close_item(&mut self, size: usize) -> Result<(), Error> {
+    fn close_item(&mut self) -> Result<(), Error> {
         let mark = self.out.mark();
         if mark == self.mark {
             let left = self.out.empty_left();
-            match left.checked_sub(size.max(1)) {
+            match left.checked_sub(1) {
                 Some(rest) => *left = rest,
                 None => return Err(unsupported("so many elements without bytes")),
             }
@@ -412,7 +254,7 @@ impl<O: Output> ser::SerializeSeq for Elements<'_, O> {
     #[inline(always)]
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         self.item(value)?;
-        self.close_item(size_of_val(value))
+        self.close_item()
     }
 
     #[inline(always)]
@@ -427,14 +269,13 @@ impl<O: Output> ser::SerializeMap for Elements<'_, O> {
 
     #[inline(always)]
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Error> {
-        self.key_size = size_of_val(key);
         self.item(key)
     }
 
     #[inline(always)]
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         self.item(value)?;
-        self.close_item(self.key_size.saturating_add(size_of_val(value)))
+        self.close_item()
     }
 
     #[inline(always)]
