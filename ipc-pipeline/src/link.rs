@@ -18,7 +18,7 @@ mod session;
 mod status;
 mod ticker;
 
-pub use config::{AckMode, LinkConfig, LinkNames, ReceiverConfig};
+pub use config::{AckMode, Admission, LinkConfig, LinkNames, ReceiverConfig};
 pub use connector::Connector;
 pub use delivery::{Delivery, Event, RecvError, SourceId, SourceInfo};
 pub use intake::{Greeting, Intake};

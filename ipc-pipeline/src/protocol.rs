@@ -27,7 +27,7 @@ mod retention;
 
 pub use credit::{Budget, BudgetShare, FLOOR_BYTES};
 pub use error::ProtocolError;
-pub use frame::{Control, ControlReader, Header, Kind, HEADER_LEN, MAX_PAYLOAD};
+pub use frame::{Control, ControlReader, HEADER_LEN, Header, Kind, MAX_PAYLOAD};
 pub use hello::{Answer, Hello, MAX_HELLO, PREAMBLE_LEN, Preamble, Refusal, SessionId, VERSION, Welcome};
 pub use incoming::{Incoming, IncomingConfig, Taken};
 pub use outgoing::{AppendError, Delivered, End, Outgoing, OutgoingConfig, OutgoingCounters, Transmit};

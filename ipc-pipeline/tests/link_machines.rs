@@ -15,7 +15,12 @@ fn config(capacity: usize, policy: FullPolicy, explicit: bool) -> PairConfig {
 }
 
 fn cases(count: u32) -> ProptestConfig {
-    ProptestConfig { cases: count, max_shrink_iters: 100_000, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig {
+        cases: count,
+        max_shrink_iters: 100_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
 }
 
 proptest! {

@@ -11,8 +11,8 @@ use std::{
 use ipc_pipeline::{
     FullPolicy,
     protocol::{
-        Arrival, Budget, Control, ControlReader, End, FrameReader, HEADER_LEN, Header, Incoming, IncomingConfig,
-        Kind, Outgoing, OutgoingConfig, Run, SessionId, Taken,
+        Arrival, Budget, Control, ControlReader, End, FrameReader, HEADER_LEN, Header, Incoming,
+        IncomingConfig, Kind, Outgoing, OutgoingConfig, Run, SessionId, Taken,
     },
 };
 use proptest::prelude::*;
@@ -61,7 +61,11 @@ pub struct PairConfig {
 
 impl Default for PairConfig {
     fn default() -> Self {
-        Self { outgoing: OutgoingConfig::default(), incoming: IncomingConfig::default(), budget: 64 * 1024 * 1024 }
+        Self {
+            outgoing: OutgoingConfig::default(),
+            incoming: IncomingConfig::default(),
+            budget: 64 * 1024 * 1024,
+        }
     }
 }
 
@@ -196,7 +200,8 @@ impl Pair {
                 self.disconnect();
                 self.forget_untransferred();
                 self.sessions += 1;
-                self.sender = Outgoing::new(SessionId::from_bits(self.sessions), self.config.outgoing.clone());
+                self.sender =
+                    Outgoing::new(SessionId::from_bits(self.sessions), self.config.outgoing.clone());
                 Ok(())
             }
             Step::Take(count) => self.take(count.into()),
@@ -284,7 +289,8 @@ impl Pair {
     fn dial(&mut self) -> Result<(), Violation> {
         self.disconnect();
         let hello = self.sender.hello("test");
-        let hello = ipc_pipeline::protocol::Hello::decode(&hello.encode().map_err(protocol)?[8..]).map_err(protocol)?;
+        let hello = ipc_pipeline::protocol::Hello::decode(&hello.encode().map_err(protocol)?[8..])
+            .map_err(protocol)?;
         let mut config = self.config.incoming.clone();
         config.incarnation = self.incarnation;
         if hello.known != self.incarnation {
@@ -298,7 +304,10 @@ impl Pair {
             last: 0,
             seen: BTreeSet::new(),
         });
-        let welcome = record.machine.handle_hello(&hello).map_err(|refusal| Violation::Protocol(refusal.to_string()))?;
+        let welcome = record
+            .machine
+            .handle_hello(&hello)
+            .map_err(|refusal| Violation::Protocol(refusal.to_string()))?;
         self.sender.handle_welcome(&welcome).map_err(protocol)?;
         self.wire = Some(Wire {
             reader: FrameReader::new(),
@@ -395,7 +404,8 @@ impl Pair {
                 if size.is_none_or(|size| content(*session, value.number, size) != value.bytes) {
                     return Err(Violation::Corrupt { value: id });
                 }
-                if !record.seen.insert(value.number) && !(self.config.incoming.explicit && value.redelivered) {
+                if !record.seen.insert(value.number) && !(self.config.incoming.explicit && value.redelivered)
+                {
                     return Err(Violation::Doubled { value: id });
                 }
                 if value.number <= record.last && !value.redelivered {
@@ -407,7 +417,11 @@ impl Pair {
                     return Err(Violation::Doubled { value: id });
                 }
                 let again = incarnations.contains(&self.incarnation);
-                if *session == current && value.redelivered && !again && value.number > self.written_before_met {
+                if *session == current
+                    && value.redelivered
+                    && !again
+                    && value.number > self.written_before_met
+                {
                     return Err(Violation::WronglyFlagged { value: id });
                 }
                 incarnations.insert(self.incarnation);

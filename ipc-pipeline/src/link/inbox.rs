@@ -93,7 +93,11 @@ pub(super) enum Item {
 /// How a session came in.
 pub(super) enum Admitted {
     /// Attached: the epoch of its connection.
-    Attached { session: Arc<Session>, epoch: u64, older: Option<Waker> },
+    Attached {
+        session: Arc<Session>,
+        epoch: u64,
+        older: Option<Waker>,
+    },
     Refused(Refusal),
     /// This end is gone; another may come under its name.
     Gone,
@@ -453,14 +457,8 @@ impl State {
             explicit,
         };
         let machine = Incoming::new(config, hello, inbox.config.budget.share());
-        let session = Session::new(
-            hello.session,
-            source,
-            machine,
-            inbox.oversize.clone(),
-            explicit,
-            inbox.config.ticker,
-        );
+        let session =
+            Session::new(hello.session, source, machine, inbox.oversize.clone(), inbox.config.ticker);
         let lane = self.lanes.get_mut(&source).expect("it was found or made above");
         lane.sessions += 1;
         let earlier = std::mem::replace(&mut lane.current, hello.session);
@@ -513,9 +511,11 @@ impl State {
         if self.detached.len() < max {
             return true;
         }
-        let Some(at) = self.detached.iter().position(|id| {
-            self.sessions.get(id).is_none_or(|entry| entry.session.is_settled())
-        }) else {
+        let Some(at) = self
+            .detached
+            .iter()
+            .position(|id| self.sessions.get(id).is_none_or(|entry| entry.session.is_settled()))
+        else {
             return false;
         };
         let id = self.detached.remove(at).expect("it was just found");

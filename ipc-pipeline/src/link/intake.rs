@@ -21,7 +21,8 @@ use super::{
     session::{Core, Session, Standing},
 };
 use crate::protocol::{
-    Answer, Arrival, Control, FrameReader, Hello, PREAMBLE_LEN, Preamble, ProtocolError, Refusal, SessionId, Space,
+    Answer, Arrival, Control, FrameReader, Hello, PREAMBLE_LEN, Preamble, ProtocolError, Refusal, SessionId,
+    Space,
 };
 
 /// Reads of one turn before others get theirs.
@@ -119,7 +120,10 @@ impl Greeting {
 
 impl fmt::Debug for Greeting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Greeting").field("hello", &self.hello).field("info", &self.info).finish_non_exhaustive()
+        f.debug_struct("Greeting")
+            .field("hello", &self.hello)
+            .field("info", &self.info)
+            .finish_non_exhaustive()
     }
 }
 
@@ -225,14 +229,7 @@ impl Driver {
         if let Err(error) = &outcome {
             tracing::debug!(%error, session = %self.session.id, "connection lost");
         }
-        let mut core = self.session.lock();
-        let current = core.standing(self.epoch) != Standing::Replaced;
-        if current {
-            core.detach(&self.session);
-        }
-        let ending = core.machine.is_ending();
-        drop(core);
-        self.inbox.driver_stopped(&self.session, current, ending);
+        let (current, ending) = self.stop();
         if let (true, false, Some(ttl)) = (current, ending, self.inbox.config.source_ttl) {
             let (inbox, session) = (Arc::downgrade(&self.inbox), self.session.clone());
             drop(self);
@@ -241,6 +238,19 @@ impl Driver {
                 inbox.expire(&session);
             }
         }
+    }
+
+    /// The connection is gone; whether it was the session's newest, and whether the session has ended.
+    fn stop(&self) -> (bool, bool) {
+        let mut core = self.session.lock();
+        let current = core.standing(self.epoch) != Standing::Replaced;
+        if current {
+            core.detach(&self.session);
+        }
+        let ending = core.machine.is_ending();
+        drop(core);
+        self.inbox.driver_stopped(&self.session, current, ending);
+        (current, ending)
     }
 
     /// `Ok` when the connection was replaced or left in good order.

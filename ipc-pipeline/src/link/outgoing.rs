@@ -53,7 +53,7 @@ pub struct OutgoingLink<T> {
     codec: String,
 }
 
-impl<T> OutgoingLink<T> {
+impl<T: 'static> OutgoingLink<T> {
     /// An unconnected sending end of a new session.
     pub fn new(config: LinkConfig, encoder: impl Encoder<T>) -> Self {
         let codec = encoder.id().to_owned();
@@ -115,13 +115,13 @@ impl<T> OutgoingLink<T> {
     /// Refuses sends, or accepts them again; what was accepted goes on being delivered.
     pub fn set_paused(&self, paused: bool) {
         self.sender.shared.command(|state| state.paused = paused);
-        self.resettle();
+        self.sender.shared.resettle();
     }
 
     /// Whether sends fail while there is no connection.
     pub fn set_strict(&self, strict: bool) {
         self.sender.shared.command(|state| state.strict = strict);
-        self.resettle();
+        self.sender.shared.resettle();
     }
 
     /// Announces the end and waits until everything is released.
@@ -134,8 +134,8 @@ impl<T> OutgoingLink<T> {
     ///
     /// Dropping the future is dropping the link: it lingers.
     pub async fn close(self, deadline: Duration) -> Result<(), Undelivered> {
-        self.begin_close();
         let shared = &self.sender.shared;
+        shared.begin_close();
         let done = poll_fn(|cx| {
             let mut state = shared.lock();
             let over = state.stopped
@@ -169,7 +169,7 @@ impl<T> OutgoingLink<T> {
             state.closing = true;
             state.machine.abort();
         });
-        self.resettle();
+        shared.resettle();
         let answered = poll_fn(|cx| {
             let mut state = shared.lock();
             if state.machine.end().is_some() || state.stopped || !state.machine.is_live() {
@@ -197,9 +197,11 @@ impl<T> OutgoingLink<T> {
         shared.command(|_| ());
         aborted
     }
+}
 
+impl Shared {
     fn begin_close(&self) {
-        self.sender.shared.command(|state| {
+        self.command(|state| {
             state.closing = true;
             state.machine.finish();
             state.machine.wait_for_release();
@@ -209,9 +211,8 @@ impl<T> OutgoingLink<T> {
 
     /// Tells waiting tasks that sends are refused or accepted now.
     fn resettle(&self) {
-        let shared = &self.sender.shared;
-        let mut state = shared.lock();
-        let wakers = shared.settle(&mut state);
+        let mut state = self.lock();
+        let wakers = self.settle(&mut state);
         drop(state);
         wakers.into_iter().for_each(std::task::Waker::wake);
     }
@@ -219,8 +220,8 @@ impl<T> OutgoingLink<T> {
 
 impl<T> Drop for OutgoingLink<T> {
     fn drop(&mut self) {
-        self.begin_close();
         let shared = self.sender.shared.clone();
+        shared.begin_close();
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(runtime) = runtime {
             if shared.lock().stopped {

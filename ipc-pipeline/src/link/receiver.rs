@@ -69,7 +69,7 @@ struct Cursor {
     turn_bytes: usize,
 }
 
-impl<T> Receiver<T> {
+impl<T: 'static> Receiver<T> {
     /// A receiving end of a new incarnation.
     pub fn new(config: ReceiverConfig, decoder: impl Decoder<T>) -> Self {
         let explicit = config.ack_mode == AckMode::Explicit;
@@ -180,7 +180,11 @@ impl<T> Receiver<T> {
     /// # Cancel safety
     ///
     /// Cancel safe: values are taken only in the poll that returns them.
-    pub async fn recv_deliveries(&mut self, out: &mut Vec<Delivery<T>>, max: usize) -> Result<usize, RecvError> {
+    pub async fn recv_deliveries(
+        &mut self,
+        out: &mut Vec<Delivery<T>>,
+        max: usize,
+    ) -> Result<usize, RecvError> {
         if max == 0 {
             return Ok(0);
         }
@@ -215,7 +219,8 @@ impl<T> Receiver<T> {
     /// Who a source is; `None` for one long gone.
     pub fn source(&self, source: SourceId) -> Option<SourceInfo> {
         let (process, port, session) = self.inbox.source(source)?;
-        let mut info = SourceInfo { process, port, connected: false, received_bytes: 0, oldest_unacked: None };
+        let mut info =
+            SourceInfo { process, port, connected: false, received_bytes: 0, oldest_unacked: None };
         if let Some(session) = session {
             let mut core = session.lock();
             core.machine.handle_taken(session.taken());
@@ -233,7 +238,8 @@ impl<T> Receiver<T> {
 
     /// Counts over all sources.
     pub fn counters(&self) -> ReceiverCounters {
-        let duplicates = self.inbox.sessions().iter().map(|session| session.lock().machine.duplicates()).sum();
+        let duplicates =
+            self.inbox.sessions().iter().map(|session| session.lock().machine.duplicates()).sum();
         ReceiverCounters { duplicates, ..self.counters }
     }
 
@@ -308,15 +314,20 @@ impl<T> Receiver<T> {
             cursor.take(1, frame_len);
             let redelivered = number <= cursor.run.maybe_seen_until;
             let source = cursor.source;
-            let ack = self.explicit.then(|| Ack {
-                session: cursor.session.clone(),
-                generation: cursor.session.generation(),
-            });
+            let ack = self
+                .explicit
+                .then(|| Ack { session: cursor.session.clone(), generation: cursor.session.generation() });
             match decoded {
                 Some(Ok(value)) => {
                     self.counters.taken += 1;
                     self.counters.redelivered += u64::from(redelivered);
-                    return Poll::Ready(Ok(Event::Value(Delivery { value, source, number, redelivered, ack })));
+                    return Poll::Ready(Ok(Event::Value(Delivery {
+                        value,
+                        source,
+                        number,
+                        redelivered,
+                        ack,
+                    })));
                 }
                 Some(Err(error)) => return Poll::Ready(Err(self.undecodable(source, number, ack, error))),
                 None => cursor.session.lock().machine.count_duplicate(),
@@ -324,7 +335,12 @@ impl<T> Receiver<T> {
         }
     }
 
-    fn poll_many(&mut self, cx: &mut Context<'_>, out: &mut Vec<T>, max: usize) -> Poll<Result<usize, RecvError>> {
+    fn poll_many(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Vec<T>,
+        max: usize,
+    ) -> Poll<Result<usize, RecvError>> {
         let before = out.len();
         if let Some(error) = self.stashed.take() {
             return Poll::Ready(Err(error));
@@ -394,7 +410,10 @@ impl<T> Receiver<T> {
 
     /// Gets the next item: a cursor to take from, or an event that stands for itself.
     #[cold]
-    fn poll_refill(&mut self, cx: &mut Option<&mut Context<'_>>) -> Poll<Result<Option<Event<T>>, RecvError>> {
+    fn poll_refill(
+        &mut self,
+        cx: &mut Option<&mut Context<'_>>,
+    ) -> Poll<Result<Option<Event<T>>, RecvError>> {
         let (source, item) = match self.inbox.poll_item(cx.as_deref_mut()) {
             Poll::Ready(Ok(item)) => item,
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -442,8 +461,7 @@ impl<T> Receiver<T> {
             session.attend();
         }
         let redelivered = number <= maybe_seen_until;
-        let ack =
-            self.explicit.then(|| Ack { session: session.clone(), generation: session.generation() });
+        let ack = self.explicit.then(|| Ack { session: session.clone(), generation: session.generation() });
         match decoded {
             Some(Ok(value)) => {
                 self.counters.taken += 1;
@@ -556,7 +574,7 @@ impl Run {
 }
 
 /// Values as a stream, which ends at the first end of stream or when this end is closed.
-impl<T> Stream for Receiver<T> {
+impl<T: 'static> Stream for Receiver<T> {
     type Item = Result<Delivery<T>, RecvError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

@@ -136,6 +136,15 @@ impl Shared {
         wakers
     }
 
+    /// A reserved unit is not needed.
+    fn give_back(&self) {
+        let mut state = self.lock();
+        state.machine.unreserve();
+        let wakers = self.settle(&mut state);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
     fn note_room(&self, state: &mut State) {
         if state.full && state.waiters.waiting.is_empty() && state.machine.reserve() {
             state.machine.unreserve();
@@ -203,7 +212,9 @@ impl State {
         self.unflushed_values += values;
         self.unflushed_bytes += bytes;
         let quarter = self.machine.config().capacity.get() / 4;
-        if (self.unflushed_bytes >= FLUSH_BYTES || self.unflushed_values >= quarter.max(16)) && self.writer.is_some() {
+        if (self.unflushed_bytes >= FLUSH_BYTES || self.unflushed_values >= quarter.max(16))
+            && self.writer.is_some()
+        {
             return self.flush_from_sender();
         }
         self.driver.take()
@@ -273,11 +284,13 @@ impl<T> Clone for Sender<T> {
 
 impl<T> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").field("pending", &self.pending()).finish_non_exhaustive()
+        f.debug_struct("Sender")
+            .field("pending", &self.shared.lock().machine.pending())
+            .finish_non_exhaustive()
     }
 }
 
-impl<T> Sender<T> {
+impl<T: 'static> Sender<T> {
     pub(super) fn new(shared: Arc<Shared>, encoder: Arc<dyn Encoder<T>>) -> Self {
         Self { shared, encoder }
     }
@@ -581,14 +594,6 @@ impl<T> Sender<T> {
     fn is_encoding_here(&self) -> bool {
         self.shared.encoding.load(Ordering::Relaxed) == thread_mark()
     }
-
-    fn give_back(&self) {
-        let mut state = self.shared.lock();
-        state.machine.unreserve();
-        let wakers = self.shared.settle(&mut state);
-        drop(state);
-        wakers.into_iter().for_each(Waker::wake);
-    }
 }
 
 enum OnFull {
@@ -615,7 +620,7 @@ struct UnusedUnit<'a, T> {
 impl<T> Drop for UnusedUnit<'_, T> {
     fn drop(&mut self) {
         if self.armed {
-            self.sender.give_back();
+            self.sender.shared.give_back();
         }
     }
 }
@@ -698,7 +703,7 @@ pub struct Permit<'a, T> {
     sender: &'a Sender<T>,
 }
 
-impl<T> Permit<'_, T> {
+impl<T: 'static> Permit<'_, T> {
     /// Encodes and accepts a value at once, without waiting.
     ///
     /// # Errors
@@ -731,7 +736,7 @@ impl<T> Permit<'_, T> {
 
 impl<T> Drop for Permit<'_, T> {
     fn drop(&mut self) {
-        self.sender.give_back();
+        self.sender.shared.give_back();
     }
 }
 
@@ -784,7 +789,7 @@ impl<T> fmt::Debug for LinkSink<T> {
     }
 }
 
-impl<T> Sink<T> for LinkSink<T> {
+impl<T: 'static> Sink<T> for LinkSink<T> {
     type Error = SendErrorReason;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendErrorReason>> {
@@ -817,7 +822,7 @@ impl<T> Sink<T> for LinkSink<T> {
 impl<T> Drop for LinkSink<T> {
     fn drop(&mut self) {
         if self.reserved {
-            self.sender.give_back();
+            self.sender.shared.give_back();
         }
         drop(Waiting { shared: &self.sender.shared, ticket: self.ticket.take() });
     }

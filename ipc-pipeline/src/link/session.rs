@@ -23,7 +23,6 @@ pub(super) struct Session {
     pub(super) source: SourceId,
     core: Mutex<Core>,
     oversize: Arc<OversizeSlot>,
-    explicit: bool,
     ticker: bool,
     // Written by the task that takes, read by whoever acks: plain counts that only grow, so no ordering is needed.
     taken_number: AtomicU64,
@@ -70,7 +69,6 @@ impl Session {
         source: SourceId,
         machine: Incoming,
         oversize: Arc<OversizeSlot>,
-        explicit: bool,
         ticker: bool,
     ) -> Arc<Self> {
         let taken = machine.taken();
@@ -78,7 +76,6 @@ impl Session {
             id,
             source,
             oversize,
-            explicit,
             ticker,
             taken_number: AtomicU64::new(taken.number),
             taken_values: AtomicU64::new(0),
@@ -199,10 +196,6 @@ impl Session {
         if let Some(waker) = driver {
             waker.wake();
         }
-    }
-
-    pub(super) fn is_explicit(&self) -> bool {
-        self.explicit
     }
 
     pub(super) fn generation(&self) -> u64 {

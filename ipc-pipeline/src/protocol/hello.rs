@@ -369,7 +369,8 @@ impl Answer {
                 _ => {}
             }
         }
-        let word = |tag: usize| words[tag].ok_or(ProtocolError::Hello { what: "a required field is missing" });
+        let word =
+            |tag: usize| words[tag].ok_or(ProtocolError::Hello { what: "a required field is missing" });
         match outcome {
             Some(0) => Ok(Self::Welcome(Welcome {
                 incarnation: word(2)?,
@@ -424,7 +425,11 @@ fn read_fields(mut bytes: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), Pr
         }
         let field = split_field(bytes);
         bytes = field.map_or(&[], |(_, _, rest)| rest);
-        Some(field.map(|(tag, value, _)| (tag, value)).ok_or(ProtocolError::Hello { what: "a field is cut short" }))
+        Some(
+            field
+                .map(|(tag, value, _)| (tag, value))
+                .ok_or(ProtocolError::Hello { what: "a field is cut short" }),
+        )
     })
 }
 

@@ -222,7 +222,8 @@ impl Incoming {
     ///
     /// Any [`ProtocolError`] cuts the connection; the session goes on with the next one.
     pub fn handle_control(&mut self, control: Control) -> Result<(), ProtocolError> {
-        if !self.resumed && !matches!(control, Control::Resume { .. } | Control::Abort | Control::Ping { .. }) {
+        if !self.resumed && !matches!(control, Control::Resume { .. } | Control::Abort | Control::Ping { .. })
+        {
             let mut frame = Vec::new();
             control.encode(&mut frame);
             return Err(ProtocolError::ExpectedResume { kind: frame[3] });
@@ -249,10 +250,10 @@ impl Incoming {
             }
             Control::Skip { count } => {
                 let first = self.received + 1;
-                self.received = self.received.checked_add(count).ok_or(ProtocolError::WrongSequence {
-                    theirs: count,
-                    ours: first,
-                })?;
+                self.received = self
+                    .received
+                    .checked_add(count)
+                    .ok_or(ProtocolError::WrongSequence { theirs: count, ours: first })?;
                 if self.taken.number + 1 == first {
                     self.taken.number = self.received;
                 }
@@ -323,7 +324,11 @@ impl Incoming {
 
     /// Untaken values are dropped for good: the sender gave them up, or the receiver closed.
     pub fn discard(&mut self) {
-        self.handle_taken(Taken { number: self.received, values: self.received_values, bytes: self.received_bytes });
+        self.handle_taken(Taken {
+            number: self.received,
+            values: self.received_values,
+            bytes: self.received_bytes,
+        });
     }
 
     /// A value larger than the window may come: nothing of this link is untaken and the port's slot is its.
@@ -490,7 +495,8 @@ impl Incoming {
         let wanted = self.wanted_bytes();
         let outstanding = self.max_bytes.saturating_sub(self.taken.bytes);
         let granted = self.share.resize(wanted.max(outstanding) - FLOOR_BYTES.min(wanted.max(outstanding)));
-        self.max_bytes = self.max_bytes.max(self.taken.bytes + FLOOR_BYTES + granted.min(wanted - FLOOR_BYTES));
+        self.max_bytes =
+            self.max_bytes.max(self.taken.bytes + FLOOR_BYTES + granted.min(wanted - FLOOR_BYTES));
     }
 
     fn can_promise_more(&self) -> bool {

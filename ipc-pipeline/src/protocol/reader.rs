@@ -108,9 +108,9 @@ impl FrameReader {
         }
         self.into_large = false;
         let spare = &mut self.spare;
-        let segment = self.segment.get_or_insert_with(|| {
-            spare.pop().unwrap_or_else(|| vec![0; SEGMENT_LEN].into_boxed_slice())
-        });
+        let segment = self
+            .segment
+            .get_or_insert_with(|| spare.pop().unwrap_or_else(|| vec![0; SEGMENT_LEN].into_boxed_slice()));
         Space::Segment(&mut segment[self.filled..])
     }
 

@@ -261,7 +261,14 @@ impl Log {
         if !self.chunks.is_empty() {
             self.collapse(self.chunks.len() - 1);
         }
-        self.chunks.push_back(Chunk { first: self.next, numbers: 0, values: 0, bytes: 0, holes: false, body });
+        self.chunks.push_back(Chunk {
+            first: self.next,
+            numbers: 0,
+            values: 0,
+            bytes: 0,
+            holes: false,
+            body,
+        });
     }
 
     fn recycle(&mut self, segment: Box<[u8]>) {
@@ -503,7 +510,9 @@ impl Log {
 
     /// Bytes that must be written before the next frame begins.
     pub(super) fn frame_rest(&self) -> usize {
-        if (self.cursor_chunk, self.cursor_offset) == (self.mark.chunk, self.mark.offset) || self.written_to_gate() {
+        if (self.cursor_chunk, self.cursor_offset) == (self.mark.chunk, self.mark.offset)
+            || self.written_to_gate()
+        {
             return 0;
         }
         let chunk = &self.chunks[(self.cursor_chunk - self.popped) as usize];
@@ -716,13 +725,7 @@ fn push_pieces<'a>(
 }
 
 fn next_chunk(end: Position) -> Position {
-    Position {
-        chunk: end.chunk + 1,
-        offset: 0,
-        chunk_values: end.values,
-        chunk_bytes: end.bytes,
-        ..end
-    }
+    Position { chunk: end.chunk + 1, offset: 0, chunk_values: end.values, chunk_bytes: end.bytes, ..end }
 }
 
 fn step(position: Position, item: Item) -> Position {

@@ -1,0 +1,113 @@
+//! A receiving endpoint on a transport, and links that lead to it.
+
+#![allow(dead_code, reason = "each test target uses its own part")]
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use ipc_pipeline::link::{
+    Connector, Greeting, Intake, LinkConfig, LinkNames, OutgoingLink, Receiver, ReceiverConfig,
+};
+use ipc_testkit::MemTransport;
+use ipc_transport::{
+    Bincode, ConnectOptions, Connection, Decoder, Encoder, Endpoint, Error, ListenOptions, Transport,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Where a receiver listens; the receiver behind it can be replaced, as by a restarted process.
+#[derive(Debug, Clone)]
+pub(crate) struct Site {
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) at: Endpoint,
+    intake: Arc<Mutex<Option<Intake>>>,
+}
+
+impl Site {
+    pub(crate) async fn on(transport: impl Transport, at: Endpoint) -> Self {
+        let transport: Arc<dyn Transport> = Arc::new(transport);
+        let mut listener = transport.listen(&at, &ListenOptions::default()).await.unwrap();
+        let site = Self { at: listener.local_endpoint().clone(), transport, intake: Arc::default() };
+        let of_task = site.clone();
+        tokio::spawn(async move {
+            while let Ok(incoming) = listener.accept().await {
+                let site = of_task.clone();
+                tokio::spawn(async move {
+                    let Ok(connection) = incoming.establish().await else { return };
+                    let Ok(greeting) = Greeting::read(connection, Duration::from_secs(5)).await else {
+                        return;
+                    };
+                    let intake = site.intake.lock().unwrap().clone();
+                    if let Some(intake) = intake {
+                        let _ = intake.accept(greeting).await;
+                    }
+                });
+            }
+        });
+        site
+    }
+
+    pub(crate) async fn mem() -> Self {
+        Self::on(MemTransport::new(), Endpoint::new("mem", "receiver").unwrap()).await
+    }
+
+    pub(crate) fn receiver<T: DeserializeOwned + Send + 'static>(
+        &self,
+        config: ReceiverConfig,
+    ) -> Receiver<T> {
+        self.receiver_with(config, Bincode::default())
+    }
+
+    pub(crate) fn receiver_with<T: 'static>(
+        &self,
+        config: ReceiverConfig,
+        decoder: impl Decoder<T>,
+    ) -> Receiver<T> {
+        let receiver = Receiver::new(config, decoder);
+        *self.intake.lock().unwrap() = Some(receiver.intake());
+        receiver
+    }
+
+    pub(crate) fn link<T: Serialize + Send + 'static>(&self, config: LinkConfig) -> OutgoingLink<T> {
+        self.link_from("OUT", config, Bincode::default())
+    }
+
+    pub(crate) fn link_from<T: 'static>(
+        &self,
+        port: &str,
+        config: LinkConfig,
+        encoder: impl Encoder<T>,
+    ) -> OutgoingLink<T> {
+        let link = OutgoingLink::new(config, encoder);
+        link.connect(Arc::new(self.clone()), LinkNames::new(("a", port), ("b", "IN"))).unwrap();
+        link
+    }
+}
+
+#[async_trait]
+impl Connector for Site {
+    async fn connect(&self) -> Result<Connection, Error> {
+        self.transport.connect(&self.at, &ConnectOptions::default()).await
+    }
+}
+
+/// Runs a test on both tokio flavours, under a watchdog.
+pub(crate) fn on_both_runtimes<F: Future<Output = ()>>(test: impl Fn() -> F) {
+    for threads in [0, 2] {
+        let runtime = match threads {
+            0 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+            _ => tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build(),
+        };
+        let guarded = async { tokio::time::timeout(Duration::from_secs(30), test()).await };
+        runtime.unwrap().block_on(guarded).expect("the watchdog barked: the test hangs");
+    }
+}
+
+pub(crate) fn capacity(capacity: usize) -> LinkConfig {
+    let mut config = LinkConfig::default();
+    config.capacity = capacity.try_into().unwrap();
+    config
+}
