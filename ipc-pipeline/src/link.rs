@@ -22,7 +22,7 @@ pub use config::{AckMode, Admission, LinkConfig, LinkNames, ReceiverConfig};
 pub use connector::Connector;
 pub use delivery::{Delivery, Event, RecvError, SourceId, SourceInfo};
 pub use intake::{Greeting, Intake};
-pub use outgoing::{Aborted, OutgoingLink, Undelivered};
+pub use outgoing::{Aborted, LinkControl, OutgoingLink, Undelivered};
 pub use receiver::{Receiver, ReceiverCounters};
 pub use sender::{LinkSink, Permit, SendManyError, Sender};
 pub use status::{LostReason, Room, Status};

@@ -1,1 +1,64 @@
-//! Under construction.
+//! Named ports, joined by buffered, loss-free pipelines between processes.
+//!
+//! A process is a [`Node`] with a name. An [`OutgoingPort`] of one node connects to an [`IncomingPort`] of another; the
+//! pipeline between them buffers up to its capacity, connected or not, and loses nothing when connections break or
+//! the receiving process dies. Pipelines go one way. One leaves an outgoing port; any number enter an incoming one.
+//!
+//! ```
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = std::env::temp_dir().join(format!("ports-doc-{}", std::process::id()));
+//! # let naming = ipc_transport::RuntimeNaming::new(ipc_transport::RuntimeDirectory::at(&directory)?);
+//! use std::time::Duration;
+//! use ipc_ports::{Node, NodeConfig};
+//!
+//! # let (one, two) = (NodeConfig::new("process1").naming(naming.clone()), NodeConfig::new("process2").naming(naming));
+//! # /*
+//! let (one, two) = (NodeConfig::new("process1"), NodeConfig::new("process2"));
+//! # */
+//! let process1 = Node::start(one).await?;
+//! let out = process1.outgoing::<String>("OUT")?;
+//! out.connect("process2", "IN")?;
+//! out.send("sent before anybody listens".to_owned()).await?;
+//!
+//! let process2 = Node::start(two).await?;
+//! let mut inp = process2.incoming::<String>("IN")?;
+//! assert_eq!(*inp.recv().await?, "sent before anybody listens");
+//! out.close(Duration::from_secs(5)).await?;
+//! # std::fs::remove_dir_all(directory)?;
+//! # Ok(())
+//! # }
+//! # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+//! ```
+//!
+//! # Guarantees
+//!
+//! A value is *accepted* when its send returned `Ok`. While both processes live every accepted value is handed to the
+//! receiving application exactly once and in order, over any number of broken connections. When the receiving process
+//! dies, everything it had not released goes to its successor under the same name; a value that an application may
+//! have seen before is flagged `redelivered`. What a process had accepted and not yet transferred dies with it.
+//!
+//! # Non-goals
+//!
+//! No persistence on disk, no order between sources, no topics: see `ipc-channel` for channels.
+
+mod accept;
+mod config;
+mod connector;
+mod error;
+mod incoming;
+mod node;
+mod outgoing;
+
+pub use config::{ConnectionRequest, NodeConfig, PortConfig};
+pub use error::{ConnectError, PortError};
+pub use incoming::{IncomingPort, SharedIncomingPort};
+pub use ipc_pipeline::{
+    FullPolicy, SendError, SendErrorReason, TrySendError,
+    link::{
+        Aborted, AckMode, Delivery, Event, Permit, ReceiverCounters, RecvError, Room, SendManyError,
+        Sender as PortSender, SourceId, SourceInfo, Status, Undelivered,
+    },
+    protocol::{OutgoingCounters, Refusal},
+};
+pub use node::{Node, NodeCounters};
+pub use outgoing::OutgoingPort;

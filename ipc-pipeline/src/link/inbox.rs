@@ -2,11 +2,13 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    future::poll_fn,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use super::{
@@ -359,14 +361,17 @@ impl Inbox {
         }
     }
 
-    /// Ready when no driver runs.
-    pub(super) fn poll_idle(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut state = self.lock();
-        if state.drivers == 0 {
-            return Poll::Ready(());
-        }
-        state.idle.push(cx.waker().clone());
-        Poll::Pending
+    /// Completes when no driver runs, or after 1 s.
+    pub(super) async fn idle(&self) {
+        let idle = poll_fn(|cx| {
+            let mut state = self.lock();
+            if state.drivers == 0 {
+                return Poll::Ready(());
+            }
+            state.idle.push(cx.waker().clone());
+            Poll::Pending
+        });
+        let _ = tokio::time::timeout(Duration::from_secs(1), idle).await;
     }
 
     /// Every session, for a recovery; drops their untaken values.

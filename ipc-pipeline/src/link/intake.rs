@@ -189,6 +189,16 @@ impl Intake {
         }
     }
 
+    /// Has the receiver go away in good order, as [`Receiver::detach`](super::Receiver::detach) does.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future detaches all the same.
+    pub async fn detach(&self) {
+        self.inbox.leave(false);
+        self.inbox.idle().await;
+    }
+
     /// Whether the receiver was closed for good.
     pub fn is_closed(&self) -> bool {
         self.inbox.is_closed()

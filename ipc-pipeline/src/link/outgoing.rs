@@ -134,26 +134,12 @@ impl<T: 'static> OutgoingLink<T> {
     ///
     /// Dropping the future is dropping the link: it lingers.
     pub async fn close(self, deadline: Duration) -> Result<(), Undelivered> {
-        let shared = &self.sender.shared;
-        shared.begin_close();
-        let done = poll_fn(|cx| {
-            let mut state = shared.lock();
-            let over = state.stopped
-                || state.machine.end().is_some()
-                || state.machine.pending() == 0 && !state.machine.is_live();
-            if over {
-                return Poll::Ready(());
-            }
-            state.watch(cx);
-            Poll::Pending
-        });
-        let _ = timeout(deadline, done).await;
-        let count = shared.lock().machine.pending();
-        if count > 0 {
-            shared.command(|state| state.stopped = true);
-            return Err(Undelivered { count });
-        }
-        Ok(())
+        self.control().close(deadline).await
+    }
+
+    /// A handle that can close this link from elsewhere.
+    pub fn control(&self) -> LinkControl {
+        LinkControl { shared: self.sender.shared.clone() }
     }
 
     /// Gives up at once what is not delivered; the receiver drops what it has not handed out.
@@ -164,6 +150,15 @@ impl<T: 'static> OutgoingLink<T> {
     ///
     /// Dropping the future gives up all the same.
     pub async fn abort(self) -> Aborted {
+        self.abort_now().await
+    }
+
+    /// As [`abort`](Self::abort), for an owner that cannot give the link away; it takes no more values.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up all the same.
+    pub async fn abort_now(&self) -> Aborted {
         let shared = &self.sender.shared;
         shared.command(|state| {
             state.closing = true;
@@ -199,7 +194,56 @@ impl<T: 'static> OutgoingLink<T> {
     }
 }
 
+/// Closes a link whose owner is elsewhere: what a node's shutdown needs; it knows nothing of the values' type.
+#[derive(Clone)]
+pub struct LinkControl {
+    shared: Arc<Shared>,
+}
+
+impl LinkControl {
+    /// As [`OutgoingLink::close`]; the owner's handles refuse values from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`Undelivered`], as there.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the link closing; its owner's drop ends it.
+    pub async fn close(&self, deadline: Duration) -> Result<(), Undelivered> {
+        self.shared.begin_close();
+        self.shared.closed(deadline).await
+    }
+}
+
+impl fmt::Debug for LinkControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LinkControl")
+    }
+}
+
 impl Shared {
+    async fn closed(&self, deadline: Duration) -> Result<(), Undelivered> {
+        let done = poll_fn(|cx| {
+            let mut state = self.lock();
+            let over = state.stopped
+                || state.machine.end().is_some()
+                || state.machine.pending() == 0 && !state.machine.is_live();
+            if over {
+                return Poll::Ready(());
+            }
+            state.watch(cx);
+            Poll::Pending
+        });
+        let _ = timeout(deadline, done).await;
+        let count = self.lock().machine.pending();
+        if count > 0 {
+            self.command(|state| state.stopped = true);
+            return Err(Undelivered { count });
+        }
+        Ok(())
+    }
+
     fn begin_close(&self) {
         self.command(|state| {
             state.closing = true;

@@ -6,7 +6,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -252,7 +251,7 @@ impl<T: 'static> Receiver<T> {
     /// Dropping the future closes all the same.
     pub async fn close(self) {
         self.inbox.leave(true);
-        self.wait_for_drivers().await;
+        self.inbox.idle().await;
     }
 
     /// Goes away in good order: senders keep what was not released for a successor under the same name.
@@ -264,12 +263,7 @@ impl<T: 'static> Receiver<T> {
     /// Dropping the future detaches all the same.
     pub async fn detach(self) {
         self.inbox.leave(false);
-        self.wait_for_drivers().await;
-    }
-
-    async fn wait_for_drivers(&self) {
-        let idle = poll_fn(|cx| self.inbox.poll_idle(cx));
-        let _ = tokio::time::timeout(Duration::from_secs(1), idle).await;
+        self.inbox.idle().await;
     }
 
     #[inline]

@@ -1,0 +1,357 @@
+//! A node: one process under its name, with its listener and its ports.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use ipc_pipeline::link::{Intake, LinkControl, OutgoingLink, Receiver, Undelivered};
+use ipc_transport::{Bincode, Decoder, Encoder, Endpoint, Error, Naming, check_name};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
+
+use crate::{IncomingPort, NodeConfig, OutgoingPort, PortConfig, PortError, accept};
+
+/// Closed receivers of one port name whose sessions are still told so.
+const MAX_CLOSED: usize = 64;
+
+/// Counts of connections since the node started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct NodeCounters {
+    /// Connections that were accepted by the listener.
+    pub accepted: u64,
+    /// Connections whose handshake failed: no hello in time, or not of this protocol.
+    pub failed: u64,
+    /// Connections that were refused: another process was meant, or too many wait for ports.
+    pub refused: u64,
+    /// Connections that wait for a port which does not exist yet.
+    pub parked: usize,
+}
+
+/// A process under its name: it claims the name, listens, and owns ports.
+///
+/// Dropping it frees the name and takes no more connections; ports live on with the connections they have.
+/// [`shutdown`](Self::shutdown) ends everything in good order.
+pub struct Node {
+    shared: Arc<Shared>,
+    endpoint: Endpoint,
+    acceptor: Option<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+    failed: watch::Receiver<Option<Error>>,
+}
+
+/// What the node, its ports and its acceptor share.
+pub(crate) struct Shared {
+    pub(crate) config: NodeConfig,
+    pub(crate) naming: Arc<dyn Naming>,
+    registry: Mutex<Registry>,
+    /// Changes whenever an incoming port appears, for connections that wait for one.
+    pub(crate) appeared: watch::Sender<u64>,
+    pub(crate) counters: Counters,
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) accepted: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) parked: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Registry {
+    incoming: HashMap<String, Incoming>,
+    outgoing: HashMap<String, LinkControl>,
+    shut_down: bool,
+}
+
+#[derive(Default)]
+struct Incoming {
+    current: Option<Intake>,
+    /// Receivers that were closed: a session attached to one of them hears that, whatever comes after it.
+    closed: Vec<Intake>,
+}
+
+impl Node {
+    /// Claims the name, listens, and takes connections from a task of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AddrInUse`] when another process holds the name, [`Error::InvalidName`], [`Error::NoRuntime`] outside a
+    /// tokio runtime, and what the naming and its transport report.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future releases whatever was claimed.
+    pub async fn start(config: NodeConfig) -> Result<Self, Error> {
+        check_name(&config.name)?;
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(Error::NoRuntime);
+        }
+        let naming = config.resolve_naming()?;
+        let listener = naming.claim(&config.name, &config.transports, &config.listen).await?;
+        let endpoint = listener.local_endpoint().clone();
+        let shared = Arc::new(Shared {
+            config,
+            naming,
+            registry: Mutex::default(),
+            appeared: watch::Sender::new(0),
+            counters: Counters::default(),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let (fail, failed) = watch::channel(None);
+        let acceptor = Some(tokio::spawn(accept::run(listener, shared.clone(), stopped, fail)));
+        Ok(Self { shared, endpoint, acceptor, stop, failed })
+    }
+
+    /// An outgoing port with the defaults; see [`outgoing_with`](Self::outgoing_with).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn outgoing<T: Serialize + Send + 'static>(&self, name: &str) -> Result<OutgoingPort<T>, PortError> {
+        self.outgoing_with(name, PortConfig::new())
+    }
+
+    /// An outgoing port for values that serde serializes, in the default codec.
+    ///
+    /// # Errors
+    ///
+    /// [`PortError::NameTaken`] while another outgoing port of the node has the name, [`PortError::ZeroCapacity`], and
+    /// the other variants of [`PortError`].
+    pub fn outgoing_with<T: Serialize + Send + 'static>(
+        &self,
+        name: &str,
+        config: PortConfig,
+    ) -> Result<OutgoingPort<T>, PortError> {
+        self.outgoing_codec(name, config, Bincode::default())
+    }
+
+    /// As [`outgoing_with`](Self::outgoing_with), in a codec of your choice.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn outgoing_codec<T: 'static>(
+        &self,
+        name: &str,
+        config: PortConfig,
+        encoder: impl Encoder<T>,
+    ) -> Result<OutgoingPort<T>, PortError> {
+        check_port_name(name)?;
+        let link = config.link(&self.shared.config)?;
+        let mut registry = self.shared.registry();
+        registry.check()?;
+        if registry.outgoing.contains_key(name) {
+            return Err(PortError::NameTaken { name: name.to_owned() });
+        }
+        let link = OutgoingLink::new(link, encoder);
+        registry.outgoing.insert(name.to_owned(), link.control());
+        drop(registry);
+        if config.start_closed {
+            link.set_paused(true);
+        }
+        link.set_strict(config.strict);
+        Ok(OutgoingPort::new(link, self.shared.clone(), name.to_owned(), !config.start_closed))
+    }
+
+    /// An incoming port with the defaults; see [`incoming_with`](Self::incoming_with).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn incoming<T: DeserializeOwned + Send + 'static>(
+        &self,
+        name: &str,
+    ) -> Result<IncomingPort<T>, PortError> {
+        self.incoming_with(name, PortConfig::new())
+    }
+
+    /// An incoming port for values that serde deserializes, in the default codec.
+    ///
+    /// Connections that waited for it come in now.
+    ///
+    /// # Errors
+    ///
+    /// [`PortError::NameTaken`] while another incoming port of the node has the name, [`PortError::ZeroCapacity`], and
+    /// the other variants of [`PortError`].
+    pub fn incoming_with<T: DeserializeOwned + Send + 'static>(
+        &self,
+        name: &str,
+        config: PortConfig,
+    ) -> Result<IncomingPort<T>, PortError> {
+        self.incoming_codec(name, config, Bincode::default())
+    }
+
+    /// As [`incoming_with`](Self::incoming_with), in a codec of your choice.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn incoming_codec<T: 'static>(
+        &self,
+        name: &str,
+        config: PortConfig,
+        decoder: impl Decoder<T>,
+    ) -> Result<IncomingPort<T>, PortError> {
+        check_port_name(name)?;
+        let receiver = config.receiver(&self.shared.config)?;
+        let mut registry = self.shared.registry();
+        registry.check()?;
+        let slot = registry.incoming.entry(name.to_owned()).or_default();
+        if slot.current.is_some() {
+            return Err(PortError::NameTaken { name: name.to_owned() });
+        }
+        let receiver = Receiver::new(receiver, decoder);
+        slot.current = Some(receiver.intake());
+        drop(registry);
+        self.shared.appeared.send_modify(|changes| *changes += 1);
+        Ok(IncomingPort::new(receiver, self.shared.clone(), name.to_owned()))
+    }
+
+    /// The process's name.
+    pub fn name(&self) -> &str {
+        &self.shared.config.name
+    }
+
+    /// Where the node listens: the real port after `:0`.
+    pub fn local_endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Why the node stopped taking connections, if it did: [`Error::LeaseLost`], for one. To look at or to watch.
+    pub fn failure(&self) -> watch::Receiver<Option<Error>> {
+        self.failed.clone()
+    }
+
+    /// Counts of connections.
+    pub fn counters(&self) -> NodeCounters {
+        let counters = &self.shared.counters;
+        NodeCounters {
+            accepted: counters.accepted.load(Ordering::Relaxed),
+            failed: counters.failed.load(Ordering::Relaxed),
+            refused: counters.refused.load(Ordering::Relaxed),
+            parked: counters.parked.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Ends everything in good order: outgoing ports close as by [`OutgoingPort::close`], within one deadline; then
+    /// incoming ports detach, so that senders keep what was not released; then the name is free.
+    ///
+    /// # Errors
+    ///
+    /// [`Undelivered`] with the sum over all outgoing ports; everything else is done all the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future is dropping the node.
+    pub async fn shutdown(mut self, deadline: Duration) -> Result<(), Undelivered> {
+        let until = Instant::now() + deadline;
+        let (links, intakes) = self.shared.shut_down();
+        let closing: Vec<_> = links
+            .into_iter()
+            .map(|link| tokio::spawn(async move { link.close(until.duration_since(Instant::now())).await }))
+            .collect();
+        let mut undelivered: Option<Undelivered> = None;
+        for task in closing {
+            if let Ok(Err(more)) = task.await {
+                match &mut undelivered {
+                    Some(sum) => sum.count += more.count,
+                    None => undelivered = Some(more),
+                }
+            }
+        }
+        for intake in intakes {
+            intake.detach().await;
+        }
+        self.stop.send_replace(true);
+        if let Some(acceptor) = self.acceptor.take() {
+            // Closing the listener is a matter of one unlink; a transport that hangs in it must not hang us.
+            let _ = timeout_at(Instant::now() + Duration::from_secs(1), acceptor).await;
+        }
+        undelivered.map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // The acceptor sees the watch close and lets the listener go.
+        self.stop.send_replace(true);
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("name", &self.name())
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who takes a session's connections to a port: a closed receiver that knows it, else the current one.
+    pub(crate) fn intake(&self, port: &str, session: ipc_pipeline::protocol::SessionId) -> Option<Intake> {
+        let registry = self.registry();
+        let slot = registry.incoming.get(port)?;
+        slot.closed.iter().find(|intake| intake.knows(session)).or(slot.current.as_ref()).cloned()
+    }
+
+    pub(crate) fn forget_outgoing(&self, name: &str) {
+        self.registry().outgoing.remove(name);
+    }
+
+    pub(crate) fn forget_incoming(&self, name: &str) {
+        let mut registry = self.registry();
+        let Some(slot) = registry.incoming.get_mut(name) else { return };
+        if let Some(intake) = slot.current.take()
+            && intake.is_closed()
+        {
+            if slot.closed.len() == MAX_CLOSED {
+                slot.closed.remove(0);
+            }
+            slot.closed.push(intake);
+        }
+        if slot.closed.is_empty() {
+            registry.incoming.remove(name);
+        }
+    }
+
+    fn shut_down(&self) -> (Vec<LinkControl>, Vec<Intake>) {
+        let mut registry = self.registry();
+        registry.shut_down = true;
+        let links = registry.outgoing.values().cloned().collect();
+        let intakes = registry.incoming.values().filter_map(|slot| slot.current.clone()).collect();
+        (links, intakes)
+    }
+}
+
+impl Registry {
+    fn check(&self) -> Result<(), PortError> {
+        if self.shut_down { Err(PortError::ShutDown) } else { Ok(()) }
+    }
+}
+
+fn check_port_name(name: &str) -> Result<(), PortError> {
+    check_name(name).map_err(|error| {
+        let reason = match error {
+            Error::InvalidName { reason, .. } => reason,
+            _ => "it breaks a rule for names",
+        };
+        PortError::InvalidName { name: name.to_owned(), reason }
+    })
+}
