@@ -6,11 +6,17 @@
 //! tests that the macros make run it under a watchdog, on both flavours of the tokio runtime.
 
 pub mod codec;
+pub mod naming;
 pub mod transport;
 
 use std::{future::Future, time::Duration};
 
-use tokio::{runtime::Builder, time::timeout};
+use ipc_transport::{Connection, Error, Listener};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    runtime::Builder,
+    time::timeout,
+};
 
 /// Runs a check on a runtime of one thread and again on one of several, each under a watchdog of 30 s.
 ///
@@ -24,6 +30,28 @@ pub fn on_both_runtimes<C: Future<Output = ()>>(check: impl Fn() -> C) {
         let outcome = runtime.block_on(async { timeout(WATCHDOG, check()).await });
         assert!(outcome.is_ok(), "the check did not end within {WATCHDOG:?}");
     }
+}
+
+/// Sees that a listener serves whoever dials it.
+///
+/// Connections that end at once are passed over: a claimer may look whether the holder of an address answers.
+async fn assert_serves(listener: &mut dyn Listener, dial: impl Future<Output = Result<Connection, Error>>) {
+    let dialling = async {
+        let (reader, mut writer, _) = dial.await.expect("somebody listens there").into_parts();
+        writer.write_all(b"?").await.expect("the listener serves");
+        (reader, writer)
+    };
+    let accepting = async {
+        loop {
+            let incoming = listener.accept().await.expect("a dialler is coming");
+            let Ok(connection) = incoming.establish().await else { continue };
+            let (mut reader, _writer, _) = connection.into_parts();
+            if let Ok(byte) = reader.read_u8().await {
+                break assert_eq!(byte, b'?', "somebody else was accepted");
+            }
+        }
+    };
+    tokio::join!(dialling, accepting);
 }
 
 /// Long enough for the slowest machine, short enough to be a failure and not a hang.

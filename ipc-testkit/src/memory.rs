@@ -1,5 +1,6 @@
 //! A transport within one process: addressable, bounded, refusable and deterministic under paused time.
 
+mod frames;
 mod pipe;
 
 use std::{
@@ -17,6 +18,11 @@ use ipc_transport::{
 use tokio::{
     sync::mpsc,
     time::{error::Elapsed, timeout},
+};
+
+use self::{
+    frames::{FrameSink, FrameStream},
+    pipe::{PipeReader, PipeWriter},
 };
 
 /// Connections within one process, at endpoints such as `mem:name`.
@@ -50,6 +56,7 @@ use tokio::{
 pub struct MemTransport {
     world: Arc<World>,
     buffer: NonZeroUsize,
+    framed: bool,
     identity: PeerIdentity,
 }
 
@@ -65,6 +72,7 @@ impl MemTransport {
         Self {
             world: Arc::default(),
             buffer: const { NonZeroUsize::new(64 * 1024).expect("64 KiB is not zero") },
+            framed: false,
             identity: PeerIdentity::Unknown,
         }
     }
@@ -75,6 +83,15 @@ impl MemTransport {
     #[must_use]
     pub fn with_buffer(mut self, bytes: NonZeroUsize) -> Self {
         self.buffer = bytes;
+        self
+    }
+
+    /// Connections dialled by this handle are made of frames, by [`Connection::from_frames`], instead of bytes.
+    ///
+    /// What runs above must not notice. One frame may exceed the buffer.
+    #[must_use]
+    pub fn with_frames(mut self) -> Self {
+        self.framed = true;
         self
     }
 
@@ -92,6 +109,15 @@ impl MemTransport {
     pub fn names(&self) -> Vec<String> {
         self.world.listeners().places.keys().cloned().collect()
     }
+
+    fn end(&self, reader: PipeReader, writer: PipeWriter, info: ConnectionInfo) -> Connection {
+        if !self.framed {
+            return Connection::from_bytes(reader, writer, info);
+        }
+        let endpoint = info.remote.clone();
+        let stream = FrameStream { reader, endpoint: endpoint.clone() };
+        Connection::from_frames(stream, FrameSink { writer, endpoint }, info)
+    }
 }
 
 impl Default for MemTransport {
@@ -105,6 +131,7 @@ impl fmt::Debug for MemTransport {
         f.debug_struct("MemTransport")
             .field("names", &self.names())
             .field("buffer", &self.buffer)
+            .field("framed", &self.framed)
             .field("identity", &self.identity)
             .finish()
     }
@@ -132,8 +159,8 @@ impl Transport for MemTransport {
         let [(reader, writer), (far_reader, far_writer)] = pipe::duplex(self.buffer.get());
         // The dialler has no name of its own, as with Unix sockets: both ends show the listener's.
         let info = |peer: &PeerIdentity| ConnectionInfo::new(to.clone(), to.clone(), peer.clone());
-        permit.send(Connection::from_bytes(far_reader, far_writer, info(&self.identity)));
-        Ok(Connection::from_bytes(reader, writer, info(&place.identity)))
+        permit.send(self.end(far_reader, far_writer, info(&self.identity)));
+        Ok(self.end(reader, writer, info(&place.identity)))
     }
 
     async fn listen(&self, at: &Endpoint, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {

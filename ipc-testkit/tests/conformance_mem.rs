@@ -17,3 +17,4 @@ transport_conformance!(tiny_buffer, || subject(
     MemTransport::new().with_buffer(NonZeroUsize::new(100).unwrap()),
     "a"
 ));
+transport_conformance!(framed, || subject(MemTransport::new().with_frames(), "a"));

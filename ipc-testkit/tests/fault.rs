@@ -4,7 +4,11 @@
 
 use std::{io::ErrorKind, num::NonZeroUsize, time::Duration};
 
-use ipc_testkit::{FaultPlan, Faulty, MemTransport, Rule, Verdict};
+use ipc_testkit::{
+    FaultPlan, Faulty, MemTransport, Rule, Verdict,
+    proptest::prelude::*,
+    strategy::{self, Chunking},
+};
 use ipc_transport::{
     ConnectOptions, Connection, Endpoint, Error, ListenOptions, Listener, ReadHalf, Transport, WriteHalf,
 };
@@ -309,4 +313,60 @@ async fn equal_seeds_make_equal_faults() {
     }
     assert_eq!(trace(17).await, trace(17).await);
     assert_ne!(trace(17).await, trace(18).await);
+}
+
+proptest! {
+    #[test]
+    fn plans_that_keep_the_contract_deliver_a_beginning_and_all_of_it_unless_they_cut(
+        plan in strategy::fault_plans(),
+        bytes in strategy::payloads(5_000),
+        chunking in strategy::chunkings(NonZeroUsize::new(600).unwrap()),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(beginning_arrives(plan, bytes, chunking))?;
+    }
+}
+
+/// Sends in both directions through a faulty transport on both sides; what arrives must be a beginning.
+async fn beginning_arrives(plan: FaultPlan, bytes: Vec<u8>, chunking: Chunking) -> Result<(), TestCaseError> {
+    let faulty = Faulty::new(MemTransport::new().with_buffer(NonZeroUsize::new(300).unwrap()), plan);
+    let at = Endpoint::new("mem", "a").unwrap();
+    let mut listener = faulty.listen(&at, &ListenOptions::default()).await.unwrap();
+    // The plan hits at most five connections on each side; a refused one has a number on one side only.
+    for number in 0..=10 {
+        let Ok(near) = faulty.connect(&at, &ConnectOptions::default()).await else { continue };
+        let Ok(far) = listener.accept().await.unwrap().establish().await else { continue };
+        let ((mut reader, mut writer, _), (mut far_reader, mut far_writer, _)) =
+            (near.into_parts(), far.into_parts());
+        let ((), there, (), back) = tokio::join!(
+            write(&mut writer, &bytes, &chunking),
+            read(&mut far_reader),
+            write(&mut far_writer, &bytes, &chunking),
+            read(&mut reader),
+        );
+        prop_assert!(bytes.starts_with(&there) && bytes.starts_with(&back));
+        let counters = faulty.handle().counters();
+        let cut = counters.dialled.cut + counters.accepted.cut;
+        prop_assert!(cut > 0 || (there == bytes && back == bytes));
+        prop_assert!(
+            number < 10 || (there == bytes && back == bytes),
+            "rules hit the first few connections only"
+        );
+    }
+    Ok(())
+}
+
+async fn write(writer: &mut WriteHalf, bytes: &[u8], chunking: &Chunking) {
+    for piece in chunking.pieces(bytes) {
+        if writer.write_all(piece).await.is_err() {
+            return;
+        }
+    }
+    let _ = writer.shutdown().await;
+}
+
+async fn read(reader: &mut ReadHalf) -> Vec<u8> {
+    let mut all = Vec::new();
+    let _ = reader.read_to_end(&mut all).await;
+    all
 }

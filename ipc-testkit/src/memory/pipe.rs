@@ -38,6 +38,13 @@ pub(super) struct PipeReader {
     _end: Arc<End>,
 }
 
+impl PipeReader {
+    /// How many bytes wait to be read.
+    pub(super) fn available(&self) -> usize {
+        self.pipe.state().bytes.len()
+    }
+}
+
 impl AsyncRead for PipeReader {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let progress = ready!(coop::poll_proceed(cx));
@@ -67,6 +74,30 @@ pub(super) struct PipeWriter {
     _end: Arc<End>,
 }
 
+impl PipeWriter {
+    /// Ready when at least one byte has a place.
+    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.pipe.state();
+        state.check_open()?;
+        if state.bytes.len() >= self.pipe.capacity {
+            register(&mut state.writer, cx);
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Puts all of these bytes in, whether they have a place or not.
+    pub(super) fn push(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.pipe.state();
+        state.check_open()?;
+        state.bytes.extend(bytes);
+        let reader = state.reader.take();
+        drop(state);
+        wake(reader);
+        Ok(())
+    }
+}
+
 impl AsyncWrite for PipeWriter {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
@@ -79,10 +110,8 @@ impl AsyncWrite for PipeWriter {
     ) -> Poll<io::Result<usize>> {
         let progress = ready!(coop::poll_proceed(cx));
         let mut state = self.pipe.state();
-        if state.writer_closed || state.reader_gone {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        let room = self.pipe.capacity - state.bytes.len();
+        state.check_open()?;
+        let room = self.pipe.capacity.saturating_sub(state.bytes.len());
         if room == 0 && bufs.iter().any(|buf| !buf.is_empty()) {
             register(&mut state.writer, cx);
             return Poll::Pending;
@@ -150,6 +179,13 @@ struct State {
     writer: Option<Waker>,
     writer_closed: bool,
     reader_gone: bool,
+}
+
+impl State {
+    /// Whether a writer may write.
+    fn check_open(&self) -> io::Result<()> {
+        if self.writer_closed || self.reader_gone { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
+    }
 }
 
 impl Pipe {

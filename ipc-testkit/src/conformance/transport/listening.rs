@@ -14,7 +14,7 @@ use tokio::{
     task::yield_now,
 };
 
-use super::{Subject, assert_alive, halves, read_to_any_end};
+use super::{super::assert_serves, Subject, assert_alive, halves, read_to_any_end};
 
 /// Promise 1: futures that are made and dropped without being polled dial nobody and occupy no address.
 ///
@@ -130,7 +130,7 @@ pub async fn a_second_listener_is_refused(subject: Subject) {
         let error = subject.acceptor.listen(&local, &subject.listen).await.expect_err("the address is taken");
         assert!(matches!(error, Error::AddrInUse { .. }), "{error:?}");
     }
-    assert_alive(subject.ends(listener.as_mut()).await).await;
+    assert_serves(listener.as_mut(), subject.dialler.connect(&local, &subject.connect)).await;
 }
 
 /// Promise 11: after closing, and after dropping, the same address can be listened at again.
@@ -153,8 +153,8 @@ pub async fn a_closed_listener_frees_its_name(subject: Subject) {
     let second = again(local.clone()).await;
     assert_eq!(*second.local_endpoint(), local);
     drop(second);
-    let mut third = again(local).await;
-    assert_alive(subject.ends(third.as_mut()).await).await;
+    let mut third = again(local.clone()).await;
+    assert_serves(third.as_mut(), subject.dialler.connect(&local, &subject.connect)).await;
 }
 
 /// Promise 12: dropping an `accept` loses no connection.

@@ -1,0 +1,234 @@
+//! The absences that the architecture promises, written down and checked: each test is one invariant.
+//!
+//! Plain text search over the sources: it knows no Rust beyond comments, strings and doc comments, which is enough and
+//! fails loudly when it is not.
+
+#![allow(clippy::unwrap_used, reason = "a test may unwrap, its helpers too")]
+
+#[path = "tidy/source.rs"]
+mod source;
+
+use std::{collections::BTreeSet, fs};
+
+use source::{Source, dependencies, files, ids, is_name, manifests, promises, read, root, sources};
+
+/// Behaviours of the sources that this project claims to show, each by a test that names it in its doc comment, or by
+/// an example in the documentation that does.
+///
+/// Owed in the end: P-01 to P-32, and.
+const CLAIMED: &[&str] = &[];
+
+/// Which of the workspace's crates each crate may build on; whatever is not named here may build on all.
+const EDGES: &[(&str, &[&str])] = &[
+    ("ipc-transport", &[]),
+    ("ipc-pipeline", &["ipc-transport"]),
+    ("ipc-ports", &["ipc-pipeline", "ipc-transport"]),
+    ("ipc-channel", &["ipc-pipeline", "ipc-transport"]),
+    ("ipc-testkit", &["ipc-pipeline", "ipc-transport"]),
+];
+
+/// Where numbered contracts stand, and the suites that check them.
+const CONTRACTS: &[(&str, &str)] = &[
+    ("ipc-transport/src/transport.rs", "ipc-testkit/src/conformance/transport"),
+    ("ipc-transport/src/naming.rs", "ipc-testkit/src/conformance/naming"),
+];
+
+/// The only files that may contain unsafe code.
+const UNSAFE: &[&str] = &["ipc-pipeline/src/ring.rs"];
+
+/// The in-process queue: no IO, no runtime, atomics and cells through one façade.
+const QUEUE_ROOMS: &[&str] = &["merge", "queue", "ring", "signal"];
+
+/// The one place that names atomics and cells.
+const FACADE: &str = "ipc-pipeline/src/sync.rs";
+
+#[test]
+fn dependencies_point_down() {
+    for (name, manifest) in manifests() {
+        let Some((_, allowed)) = EDGES.iter().find(|(of, _)| *of == name) else { continue };
+        for (section, dependency, _) in dependencies(&manifest) {
+            if !section.contains("dev-dependencies") && is_ours(&dependency) {
+                assert!(allowed.contains(&dependency.as_str()), "{name} must not build on {dependency}");
+            }
+        }
+    }
+}
+
+#[test]
+fn dev_dependencies_on_our_own_crates_have_a_path_and_no_version() {
+    let root = read("Cargo.toml");
+    for (of, (section, dependency, value)) in manifests()
+        .into_iter()
+        .flat_map(|(of, text)| dependencies(&text).into_iter().map(move |entry| (of.clone(), entry)))
+        .chain(dependencies(&root).into_iter().map(|entry| ("the workspace".to_owned(), entry)))
+    {
+        let watched = section.contains("dev-dependencies") || section == "workspace.dependencies";
+        if watched && is_ours(&dependency) {
+            let inherited = value.contains("workspace = true");
+            assert!(inherited || value.contains("path ="), "{of}: {dependency} is not taken by its path");
+            assert!(!value.contains("version"), "{of}: a version of {dependency} would block packaging");
+        }
+    }
+}
+
+#[test]
+fn the_testkit_is_used_from_tests_only() {
+    let rooms = sources().filter(|source| source.is_in("src") && !source.is_of("ipc-testkit"));
+    assert_absent(rooms, &["ipc_testkit"], "the testkit is for tests");
+}
+
+#[test]
+fn the_foreign_ipc_channel_stays_out_of_the_lock_file() {
+    for package in read("Cargo.lock").split("[[package]]") {
+        let foreign = package.contains("name = \"ipc-channel\"") && package.contains("source =");
+        assert!(!foreign, "the registry's ipc-channel is another project");
+    }
+}
+
+#[test]
+fn every_file_says_first_what_it_is_for() {
+    let silent = sources().filter(|source| !source.text.starts_with("//! ")).map(|source| source.path);
+    assert_none(silent, "the first line of a file is its `//!`");
+}
+
+#[test]
+fn no_queue_is_unbounded() {
+    let forbidden = ["unbounded(", "unbounded::<", "unbounded_channel", "UnboundedSender", "mpsc::channel()"];
+    assert_absent(sources().filter(|source| source.is_in("src")), &forbidden, "every queue has a bound");
+}
+
+#[test]
+fn every_public_async_function_tells_its_cancel_safety() {
+    let mut silent = Vec::new();
+    for source in sources().filter(|source| source.is_in("src")) {
+        for function in source.functions() {
+            let promised = function.head.starts_with("pub async fn ")
+                || (function.head.starts_with("async fn ") && function.is_declaration_only);
+            if promised && !function.docs.contains("# Cancel safety") {
+                silent.push(format!("{}:{}: {}", source.path, function.line, function.head));
+            }
+        }
+    }
+    assert_none(silent, "each has a `# Cancel safety` paragraph in its doc comment");
+}
+
+#[test]
+fn every_promise_of_a_contract_has_a_check_of_its_name() {
+    for (contract, suite) in CONTRACTS {
+        let (numbers, promises): (Vec<usize>, Vec<String>) = promises(&read(contract)).into_iter().unzip();
+        assert!(!promises.is_empty(), "{contract} has no numbered contract");
+        assert_eq!(numbers, (1..=numbers.len()).collect::<Vec<_>>(), "the numbers of {contract}");
+        let (mut checks, mut listed) = (BTreeSet::new(), BTreeSet::new());
+        for source in sources().filter(|source| source.path.starts_with(suite)) {
+            checks.extend(source.functions().into_iter().filter_map(|function| {
+                let name = function.head.strip_prefix("pub async fn ")?.split('(').next()?;
+                (name != "run_all").then(|| name.to_owned())
+            }));
+            let names = source.text.lines().map(str::trim).filter(|line| !line.is_empty());
+            listed.extend(names.filter(|line| is_name(line)).map(str::to_owned));
+        }
+        let promises: BTreeSet<String> = promises.into_iter().collect();
+        assert_eq!(promises, checks, "the promises of {contract} and the checks in {suite}");
+        assert!(
+            promises.is_subset(&listed),
+            "the macro of {suite} lists {listed:?} and not all of {promises:?}"
+        );
+    }
+}
+
+#[test]
+fn unsafe_code_stands_in_the_ring_alone() {
+    let rooms = || sources().filter(|source| source.is_in("src") && !UNSAFE.contains(&source.path.as_str()));
+    let forbidden = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe trait", "unsafe extern", "unsafe("];
+    assert_absent(rooms(), &forbidden, "use a crate with a safe interface");
+    assert_absent(rooms(), &["allow(unsafe_code", "expect(unsafe_code"], "use a crate with a safe interface");
+}
+
+#[test]
+fn the_environment_is_never_changed() {
+    assert_absent(sources(), &["set_var(", "remove_var("], "other threads may be reading the environment");
+}
+
+#[test]
+fn protocol_machines_know_no_clock_no_socket_and_no_runtime() {
+    let machines = sources().filter(|source| source.path.starts_with("ipc-pipeline/src/protocol"));
+    let io = ["tokio", "std::net", "std::os", "std::fs", "spawn", "thread::", "async fn", ".await"];
+    let time = ["Instant::now", "SystemTime"];
+    let forbidden = [&io[..], &time[..]].concat();
+    assert_absent(machines, &forbidden, "a machine gets its time and its bytes as arguments");
+}
+
+#[test]
+fn the_queue_performs_no_io_and_names_no_runtime() {
+    let rooms = sources().filter(|source| is_queue_room(source) || source.path == FACADE);
+    let forbidden = ["tokio", "std::net", "std::fs", "std::os", "std::io", "ipc_transport"];
+    assert_absent(rooms, &forbidden, "the queue works under any runtime and without one");
+}
+
+#[test]
+fn atomics_and_cells_of_the_queue_come_through_one_facade() {
+    let forbidden = ["std::sync::atomic", "core::sync::atomic", "std::cell", "core::cell", "loom::"];
+    assert_absent(
+        sources().filter(is_queue_room),
+        &forbidden,
+        "loom can check only what comes through crate::sync",
+    );
+}
+
+#[test]
+fn no_test_is_ignored() {
+    assert_absent(sources(), &["#[ignore", "ignore ="], "a test that does not run shows nothing");
+}
+
+#[test]
+fn no_test_asserts_that_something_was_quick() {
+    let tests = sources().filter(|source| source.is_in("tests"));
+    assert_absent(tests, &["elapsed() <"], "machines are slow; await the event under a watchdog");
+}
+
+#[test]
+fn no_file_names_a_place_of_one_machine() {
+    let roots = [["/wo", "rk/"], ["/tm", "p/h/"], ["/tm", "p/target"], ["/ro", "ot/"], ["/ho", "me/"]];
+    let places = roots.map(|parts| parts.concat());
+    let mut found = Vec::new();
+    for path in files(&root()) {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        for (index, line) in text.lines().enumerate() {
+            if places.iter().any(|place| line.contains(place.as_str())) {
+                found.push(format!("{}:{}: {}", path.display(), index + 1, line.trim()));
+            }
+        }
+    }
+    assert_none(found, "files are for every machine");
+}
+
+#[test]
+fn every_claimed_behaviour_is_named_by_a_test() {
+    let mut shown = BTreeSet::new();
+    for source in sources() {
+        for function in source.functions().into_iter().filter(|function| function.is_test) {
+            shown.extend(ids(&function.docs));
+        }
+        shown.extend(source.examples().iter().flat_map(|docs| ids(docs)));
+    }
+    assert_none(CLAIMED.iter().filter(|id| !shown.contains(**id)), "a test names each in its doc comment");
+}
+
+/// Fails with every finding at once.
+fn assert_none(findings: impl IntoIterator<Item = impl ToString>, rule: &str) {
+    let findings: Vec<String> = findings.into_iter().map(|finding| finding.to_string()).collect();
+    assert!(findings.is_empty(), "{rule}; found:\n{}", findings.join("\n"));
+}
+
+fn assert_absent(sources: impl Iterator<Item = Source>, forbidden: &[&str], rule: &str) {
+    assert_none(sources.flat_map(|source| source.places_of(forbidden)), rule);
+}
+
+fn is_queue_room(source: &Source) -> bool {
+    let Some(room) = source.path.strip_prefix("ipc-pipeline/src/") else { return false };
+    QUEUE_ROOMS.contains(&room.split(['/', '.']).next().unwrap_or_default())
+}
+
+fn is_ours(dependency: &str) -> bool {
+    EDGES.iter().any(|(name, _)| *name == dependency) || dependency == "ipc-examples"
+}
