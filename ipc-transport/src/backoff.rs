@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
+use crate::Endpoint;
+
 /// The shape of a retry schedule.
 ///
 /// After a failure the next attempt is made at once. The waits after that are drawn from a range whose upper end
@@ -26,6 +28,16 @@ pub struct BackoffConfig {
 }
 
 impl BackoffConfig {
+    /// The schedule that fits an endpoint: [`BackoffConfig::remote`] for `tcp`, `tls` and `udp` unless the address is
+    /// a loopback one, [`BackoffConfig::local`] for the rest.
+    pub fn for_endpoint(endpoint: &Endpoint) -> Self {
+        match (endpoint.host_port(), endpoint.socket_addr()) {
+            (Some(("localhost", _)), _) | (None, _) => Self::local(),
+            (Some(_), Some(address)) if address.ip().is_loopback() => Self::local(),
+            (Some(_), _) => Self::remote(),
+        }
+    }
+
     /// For a peer on this machine: 0.2 to 20 ms for 2 s, then doubling to 1 s.
     ///
     /// A restarting process is back within milliseconds, and an attempt costs microseconds here. One that is away
@@ -167,6 +179,22 @@ mod tests {
         }
         assert!(last_waits.iter().any(|wait| *wait < Duration::from_secs(1)));
         assert!(last_waits.iter().any(|wait| *wait > Duration::from_secs(4)));
+    }
+
+    #[test]
+    fn an_endpoint_on_this_machine_is_tried_quickly() {
+        for (endpoint, is_local) in [
+            ("unix:/a", true),
+            ("mem:a", true),
+            ("tcp://127.0.0.1:1", true),
+            ("tcp://[::1]:1", true),
+            ("tcp://localhost:1", true),
+            ("tcp://192.0.2.1:1", false),
+            ("tls://example.org:1", false),
+        ] {
+            let config = BackoffConfig::for_endpoint(&endpoint.parse().unwrap());
+            assert_eq!(config == BackoffConfig::local(), is_local, "{endpoint}");
+        }
     }
 
     #[test]

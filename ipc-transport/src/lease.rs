@@ -20,7 +20,7 @@ mod site;
 
 pub use directory::{DangerousRuntimeDirectory, RuntimeDirectory};
 pub use hello::{Answer, ConnectHello, Hello};
-pub(crate) use site::{FileId, Site, kind_name};
+pub(crate) use site::{FileId, Sight, Site, kind_name, look};
 
 use record::Record;
 
@@ -51,7 +51,7 @@ pub struct Lease {
     site: Site,
     file: File,
     /// The socket that stood there when the lease was claimed, and did not answer.
-    stale: Option<FileId>,
+    stale: Option<Sight>,
     owner: Pid,
     options: LeaseOptions,
 }
@@ -172,11 +172,10 @@ impl Lease {
     pub(crate) async fn claim_site(site: Site, options: &LeaseOptions) -> Result<Self, Error> {
         runtime()?;
         let file = lock(&site, options).await?;
-        let dying = Record::read(&file).is_some();
         let mut lease = Self { site, file, stale: None, owner: getpid(), options: options.clone() };
         Record::own().write(&lease.file);
         options.step(LeaseStep::Recorded);
-        lease.stale = lease.find_stale(dying).await?;
+        lease.stale = lease.find_stale().await?;
         options.step(LeaseStep::Silent);
         Ok(lease)
     }
@@ -189,7 +188,7 @@ impl Lease {
         &self.options
     }
 
-    pub(crate) fn stale(&self) -> Option<FileId> {
+    pub(crate) fn stale(&self) -> Option<Sight> {
         self.stale
     }
 
@@ -219,12 +218,11 @@ impl Lease {
     }
 
     /// The socket at the site if nobody serves it; `AddrInUse` if somebody does.
-    async fn find_stale(&self, dying: bool) -> Result<Option<FileId>, Error> {
-        // When a process is killed the kernel frees its lock a moment before it closes its listener. A lock file that
-        // nobody held, on the other hand, is believed at once: whoever answers lost the old one.
-        let tries = if dying { TRIES } else { 1 };
+    async fn find_stale(&self) -> Result<Option<Sight>, Error> {
+        // When a process is killed the kernel frees its lock a moment before it closes its listener, and a child of it
+        // between fork and exec has a copy of the listener for a moment longer.
         let mut holder = None;
-        for attempt in 0..tries {
+        for attempt in 0..TRIES {
             if attempt > 0 {
                 sleep(jitter()).await;
             }

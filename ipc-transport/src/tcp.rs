@@ -245,3 +245,41 @@ fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
 
 const DEFAULT_USER_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_ADDRESSES: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both ends of a connection, prepared.
+    async fn pair(transport: &TcpTransport) -> [TcpStream; 2] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        for stream in [&dialled, &accepted] {
+            transport.prepare(stream).unwrap();
+        }
+        [dialled, accepted]
+    }
+
+    #[tokio::test]
+    async fn the_kernel_is_told_to_watch_for_dead_peers_and_not_to_wait_for_more_bytes() {
+        for stream in pair(&TcpTransport::new()).await {
+            let socket = socket2::SockRef::from(&stream);
+            assert!(stream.nodelay().unwrap());
+            assert!(socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(15));
+            #[cfg(target_os = "linux")]
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(DEFAULT_USER_TIMEOUT));
+        }
+    }
+
+    #[tokio::test]
+    async fn watching_for_dead_peers_can_be_turned_off() {
+        for stream in pair(&TcpTransport::new().keep_alive(None).user_timeout(None)).await {
+            let socket = socket2::SockRef::from(&stream);
+            assert!(!socket.keepalive().unwrap());
+            #[cfg(target_os = "linux")]
+            assert_eq!(socket.tcp_user_timeout().unwrap(), None);
+        }
+    }
+}

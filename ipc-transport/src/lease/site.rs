@@ -29,10 +29,21 @@ pub(crate) struct Site {
 }
 
 /// What tells one file from another under the same name, for as long as one of them is in use.
+///
+/// A file system may give the number of a removed file to the next one, so it says nothing about a file that nobody
+/// has open; see [`Sight`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileId {
     device: u64,
     inode: u64,
+}
+
+/// One state of a file: it differs for another file, and for the same one after a rename or a change of its mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sight {
+    pub(crate) kind: FileType,
+    pub(crate) id: FileId,
+    changed: (i64, u64),
 }
 
 impl Site {
@@ -101,23 +112,19 @@ impl Site {
     }
 
     /// The socket at the site, if one stands there; [`Error::Obstructed`] for anything else, links included.
-    pub(crate) fn find_socket(&self) -> Result<Option<FileId>, Error> {
+    pub(crate) fn find_socket(&self) -> Result<Option<Sight>, Error> {
         let found =
             self.look(&self.socket).map_err(|error| Error::io_at("look at", &self.endpoint, error))?;
         match found {
             None => Ok(None),
-            Some((FileType::Socket, id)) => Ok(Some(id)),
-            Some((other, _)) => Err(self.obstructed(&self.socket, kind_name(other), "a socket")),
+            Some(sight) if sight.kind == FileType::Socket => Ok(Some(sight)),
+            Some(other) => Err(self.obstructed(&self.socket, kind_name(other.kind), "a socket")),
         }
     }
 
     /// The file of this name in the directory, not following links.
-    pub(crate) fn look(&self, name: &OsStr) -> io::Result<Option<(FileType, FileId)>> {
-        match statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some((FileType::from_raw_mode(stat.st_mode), FileId::of(&stat)))),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+    pub(crate) fn look(&self, name: &OsStr) -> io::Result<Option<Sight>> {
+        look(&self.directory, name)
     }
 
     /// Opens the lock file, making it if need be; [`Error::Obstructed`] if it is not a file of our own.
@@ -149,13 +156,13 @@ impl Site {
     /// Whether the lock file's name still leads to this open file.
     pub(crate) fn is_lock(&self, file: &File) -> bool {
         let Ok(stat) = fstat(file) else { return false };
-        matches!(self.look(&self.lock), Ok(Some((_, id))) if id == FileId::of(&stat))
+        matches!(self.look(&self.lock), Ok(Some(sight)) if sight.id == FileId::of(&stat))
     }
 
     /// Removes a file of this name if it is this very socket, and says whether it was.
     pub(crate) fn remove_socket(&self, name: &OsStr, id: FileId) -> io::Result<bool> {
         match self.look(name)? {
-            Some((FileType::Socket, found)) if found == id => {
+            Some(found) if found.kind == FileType::Socket && found.id == id => {
                 unlinkat(&self.directory, name, AtFlags::empty())?;
                 Ok(true)
             }
@@ -182,10 +189,22 @@ impl Site {
 }
 
 impl FileId {
-    pub(crate) fn of(stat: &Stat) -> Self {
+    fn of(stat: &Stat) -> Self {
         #[allow(clippy::unnecessary_cast, reason = "the types differ between systems")]
         Self { device: stat.st_dev as u64, inode: stat.st_ino as u64 }
     }
+}
+
+/// The file of this name in a directory, not following links.
+pub(crate) fn look(directory: &OwnedFd, name: &OsStr) -> io::Result<Option<Sight>> {
+    let stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    #[allow(clippy::unnecessary_cast, reason = "the types differ between systems")]
+    let changed = (stat.st_ctime as i64, stat.st_ctime_nsec as u64);
+    Ok(Some(Sight { kind: FileType::from_raw_mode(stat.st_mode), id: FileId::of(&stat), changed }))
 }
 
 /// A descriptor to look files up by; it needs no right to list the directory where the system can do without.

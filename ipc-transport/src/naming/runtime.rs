@@ -8,12 +8,14 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rustix::fs::{AtFlags, FileType, statat};
+use rustix::fs::FileType;
 use tokio::sync::Notify;
 
 use super::{NameWatch, Naming};
 use crate::{
-    Endpoint, Error, Lease, LeaseOptions, ListenOptions, Listener, RuntimeDirectory, Transports, watch::Watch,
+    Endpoint, Error, Lease, LeaseOptions, ListenOptions, Listener, RuntimeDirectory, Transports,
+    lease::{Sight, look},
+    watch::Watch,
 };
 
 /// Names in the runtime directory: Unix sockets and leases, for the processes of one user on one machine.
@@ -99,9 +101,6 @@ struct Place {
     endpoint: Endpoint,
 }
 
-/// One state of a place; the time of change tells a new socket from an old one that had the same inode number.
-type Sight = (u64, i64, u64);
-
 impl Place {
     fn of(directory: &RuntimeDirectory, name: &str) -> Result<Self, Error> {
         let endpoint = directory.endpoint(name)?;
@@ -110,11 +109,9 @@ impl Place {
         Ok(Self { directory, file, endpoint })
     }
 
+    /// The socket that stands there; a new one is told from an old one that had the same inode number.
     fn look(&self) -> Option<Sight> {
-        let stat = statat(&self.directory, &self.file, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        #[allow(clippy::unnecessary_cast, reason = "the types differ between systems")]
-        let sight = (stat.st_ino as u64, stat.st_ctime as i64, stat.st_ctime_nsec as u64);
-        (FileType::from_raw_mode(stat.st_mode) == FileType::Socket).then_some(sight)
+        look(&self.directory, &self.file).ok()?.filter(|sight| sight.kind == FileType::Socket)
     }
 }
 

@@ -207,7 +207,7 @@ impl Hold {
         self.reclaim = None;
         let site = self.lease.site();
         match site.look(site.socket()) {
-            Ok(Some((_, id))) if id == self.socket => State::Held,
+            Ok(Some(sight)) if sight.id == self.socket => State::Held,
             Ok(None) => State::Unpublished,
             // Somebody who does not respect the lease put something else there.
             Ok(Some(_)) => State::Lost,

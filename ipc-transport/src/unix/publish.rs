@@ -11,7 +11,7 @@ use tokio::net::UnixListener;
 
 use crate::{
     Access, Error, ListenOptions, MAX_UNIX_PATH,
-    lease::{FileId, LeaseOptions, LeaseStep, Site, kind_name},
+    lease::{FileId, LeaseOptions, LeaseStep, Sight, Site, kind_name},
 };
 
 /// Binds and listens at the site of a held lease, in place of a stale socket.
@@ -20,7 +20,7 @@ use crate::{
 /// with care all the same.
 pub(super) fn publish(
     site: &Site,
-    stale: Option<FileId>,
+    stale: Option<Sight>,
     options: &ListenOptions,
     lease: &LeaseOptions,
 ) -> Result<(UnixListener, FileId), Error> {
@@ -31,7 +31,7 @@ pub(super) fn publish(
     let listener = bind(site, &temporary, options).map_err(|error| failed("bind", error))?;
     let published = (|| {
         let found = site.look(&temporary).map_err(|error| failed("bind", error))?;
-        let Some((FileType::Socket, id)) = found else {
+        let Some(Sight { kind: FileType::Socket, id, .. }) = found else {
             return Err(Error::AddrInUse { endpoint: site.endpoint().clone(), holder: None });
         };
         lease.step(LeaseStep::Bound);
@@ -109,8 +109,10 @@ fn sweep(site: &Site, temporary: &OsString) -> Result<(), Error> {
     let failed = |error| Error::io("remove a temporary socket of", site.endpoint(), error);
     match site.look(temporary).map_err(failed)? {
         None => Ok(()),
-        Some((FileType::Socket, id)) => site.remove_socket(temporary, id).map(drop).map_err(failed),
-        Some((other, _)) => Err(site.obstructed(temporary, kind_name(other), "a socket")),
+        Some(found) if found.kind == FileType::Socket => {
+            site.remove_socket(temporary, found.id).map(drop).map_err(failed)
+        }
+        Some(other) => Err(site.obstructed(temporary, kind_name(other.kind), "a socket")),
     }
 }
 
@@ -118,7 +120,7 @@ fn sweep(site: &Site, temporary: &OsString) -> Result<(), Error> {
 ///
 /// Where the file system can, whatever came to stand there in the last instant is not overwritten: the rename
 /// refuses an occupied name, and an exchange keeps what it displaces.
-fn place(site: &Site, temporary: &OsString, stale: Option<FileId>) -> Result<(), Error> {
+fn place(site: &Site, temporary: &OsString, stale: Option<Sight>) -> Result<(), Error> {
     let failed = |error: Errno| Error::io("rename the socket of", site.endpoint(), error.into());
     let in_use = || Error::AddrInUse { endpoint: site.endpoint().clone(), holder: None };
     let found = site.find_socket()?;
@@ -138,7 +140,7 @@ fn place(site: &Site, temporary: &OsString, stale: Option<FileId>) -> Result<(),
     }
     let Some(stale) = found else { return Ok(()) };
     let displaced = site.look(temporary).map_err(|error| Error::io("look at", site.endpoint(), error))?;
-    if displaced.is_some_and(|(_, id)| id == stale) {
+    if displaced.is_some_and(|displaced| displaced.id == stale.id) {
         return unlinkat(site.directory(), temporary, AtFlags::empty()).map_err(failed);
     }
     // Something else got there between the look and the exchange: it goes back to where it was.

@@ -1,6 +1,7 @@
 //! The transports, leases and names of one machine, with real processes where they matter.
 
 #![cfg(all(feature = "unix", feature = "tcp"))]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "all of this runs in tests only")]
 
 mod descriptors;
 mod directory;

@@ -89,6 +89,7 @@ async fn leave_to_fork(at: &str, what: &str) {
             inherited.push(copy);
         }
     }
+    #[allow(clippy::zombie_processes, reason = "it is to outlive this process, and the test ends it")]
     let child = Command::new("sleep").arg("60").stdout(Stdio::null()).spawn().unwrap();
     drop(inherited);
     say(child.id());

@@ -52,6 +52,9 @@ async fn another_user_is_refused_by_default_and_let_in_when_allowed() {
     }
     let directory = TempDir::new();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    // The other user may have no right to where this executable lies.
+    let executable = directory.file("executable");
+    fs::copy(std::env::current_exe().unwrap(), &executable).unwrap();
     for (access, is_admitted) in [
         (Access::default(), false),
         (Access::SameUser, false),
@@ -63,12 +66,7 @@ async fn another_user_is_refused_by_default_and_let_in_when_allowed() {
         // Open to all, so that it is the kernel's word on the peer that decides, and not the mode.
         let options = ListenOptions::default().with_access(access.clone()).with_mode(0o666);
         let serving = tokio::spawn(serve_echo(UnixTransport::new().listen(&at, &options).await.unwrap()));
-        let mut command = Command::new("/proc/self/exe");
-        command.uid(65_534).gid(65_534);
-        let executable = std::env::current_exe().unwrap();
-        let copy = directory.file("executable");
-        fs::copy(executable, &copy).unwrap();
-        let mut command = Command::new(&copy);
+        let mut command = Command::new(&executable);
         command.uid(65_534).gid(65_534).current_dir("/");
         let stranger = Role::start_by(command, "stranger", &[&at.to_string()]);
         let said = tokio::task::spawn_blocking(move || stranger.hear()).await.unwrap();
