@@ -24,6 +24,9 @@
 //! let mut inp = process2.incoming::<String>("IN")?;
 //! assert_eq!(*inp.recv().await?, "sent before anybody listens");
 //! out.close(Duration::from_secs(5)).await?;
+//! # process1.shutdown(Duration::from_secs(5)).await?;
+//! # drop(inp);
+//! # process2.shutdown(Duration::from_secs(5)).await?;
 //! # std::fs::remove_dir_all(directory)?;
 //! # Ok(())
 //! # }

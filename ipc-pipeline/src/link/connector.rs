@@ -10,12 +10,22 @@ use ipc_transport::{Connection, Error};
 pub trait Connector: fmt::Debug + Send + Sync + 'static {
     /// One attempt; the link decides when to try again.
     ///
-    /// Dropping the future gives the attempt up.
+    /// # Errors
+    ///
+    /// Whatever the naming and the transport report; the link dials again after its back-off.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the attempt up and leaves nothing behind.
     async fn connect(&self) -> Result<Connection, Error>;
 
     /// Completes when something changed that makes an attempt worth while, which cuts a back-off short.
     ///
     /// Never, unless the implementation has something to watch.
+    ///
+    /// # Cancel safety
+    ///
+    /// A change that was not returned must be returned by the next call.
     async fn changed(&self) {
         std::future::pending().await
     }

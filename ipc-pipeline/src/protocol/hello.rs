@@ -339,7 +339,7 @@ impl Answer {
                 fields.put(8 | CRITICAL, &refusal.code().to_le_bytes());
                 let detail = refusal.detail();
                 let end = (0..=detail.len().min(512)).rev().find(|&end| detail.is_char_boundary(end));
-                fields.put(9, detail[..end.unwrap_or(0)].as_bytes());
+                fields.put(9, &detail.as_bytes()[..end.unwrap_or(0)]);
             }
         }
         fields.finish(true).expect("the fields of an answer are far below the limit")
