@@ -11,5 +11,5 @@ mod sync;
 pub use error::{CapacityError, Closed, SendError, SendErrorReason, TryRecvError, TrySendError};
 pub use queue::{
     FullPolicy, Permit, QueueConfig, QueueCounters, QueueEvent, QueueEvents, QueueSink, Receiver, Sender,
-    SharedReceiver, bounded,
+    Sending, SharedReceiver, bounded,
 };

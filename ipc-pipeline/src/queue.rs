@@ -21,7 +21,7 @@ pub use events::{QueueEvent, QueueEvents};
 pub use permit::Permit;
 pub use policy::FullPolicy;
 pub use receiver::Receiver;
-pub use sender::Sender;
+pub use sender::{Sender, Sending};
 pub use shared::SharedReceiver;
 pub use sink::QueueSink;
 

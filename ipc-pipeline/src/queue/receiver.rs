@@ -38,16 +38,17 @@ impl<T> Receiver<T> {
     /// # Cancel safety
     /// Cancel safe: a dropped future has taken nothing.
     #[inline]
-    pub async fn recv(&mut self) -> Result<T, Closed> {
-        if let Some(value) = self.end.queue.take(&mut self.end.head) {
-            return Ok(value);
-        }
-        poll_fn(|context| self.poll_recv(context)).await
+    pub fn recv(&mut self) -> impl Future<Output = Result<T, Closed>> {
+        poll_fn(|context| self.poll_recv(context))
     }
 
     /// As [`Receiver::recv`], for hand-written futures: the newest poll's waker is the one that is woken.
+    #[inline]
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<T, Closed>> {
-        self.end.queue.poll_take(&mut self.end.head, context, &mut self.key, Queue::take)
+        match self.end.queue.take(&mut self.end.head) {
+            Some(value) if self.key.is_none() => Poll::Ready(Ok(value)),
+            value => self.poll_slowly(context, value),
+        }
     }
 
     /// Takes the next value if one is there.
@@ -147,6 +148,13 @@ impl<T> Receiver<T> {
     #[doc(hidden)]
     pub fn waiting_places(&self) -> usize {
         self.end.queue.waiting_places()
+    }
+
+    #[cold]
+    fn poll_slowly(&mut self, context: &mut Context<'_>, mut value: Option<T>) -> Poll<Result<T, Closed>> {
+        self.end.queue.poll_take(&mut self.end.head, context, &mut self.key, |queue, head| {
+            value.take().or_else(|| queue.take(head))
+        })
     }
 
     fn forget_place(&mut self) {

@@ -47,14 +47,8 @@ impl<T> Sender<T> {
     /// Cancel safe. A dropped future has not sent its value, which is dropped with it; [`Sender::reserve`] waits
     /// without putting a value at risk.
     #[inline]
-    pub async fn send(&self, value: T) -> Result<(), SendError<T>> {
-        match self.queue.ring.try_push(value) {
-            Ok(pushed) => {
-                self.queue.pushed(pushed, 1);
-                Ok(())
-            }
-            Err(value) => self.send_slowly(value).await,
-        }
+    pub fn send(&self, value: T) -> Sending<'_, T> {
+        Sending { queue: &self.queue, value: Some(value), key: None, weight: 0 }
     }
 
     /// Sends a value without waiting.
@@ -136,15 +130,9 @@ impl<T> Sender<T> {
     /// # Errors
     /// As [`Sender::send`].
     pub fn blocking_send(&self, value: T) -> Result<(), SendError<T>> {
-        match self.queue.ring.try_push(value) {
-            Ok(pushed) => {
-                self.queue.pushed(pushed, 1);
-                Ok(())
-            }
-            Err(value) => match block_on(self.send_slowly(value), None) {
-                Some(outcome) => outcome,
-                None => unreachable!("without a deadline it ends with an outcome"),
-            },
+        match block_on(self.send(value), None) {
+            Some(outcome) => outcome,
+            None => unreachable!("without a deadline it ends with an outcome"),
         }
     }
 
@@ -215,20 +203,6 @@ impl<T> Sender<T> {
         Acquire { queue: &self.queue, key: None, weight }
     }
 
-    #[cold]
-    async fn send_slowly(&self, value: T) -> Result<(), SendError<T>> {
-        let value = match self.queue.attempt(value) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Full(value)) if self.queue.rules.policy == FullPolicy::Wait => value,
-            Err(error) => return Err(error.into()),
-        };
-        let weight = self.queue.rules.weigh(&value);
-        match self.acquire(weight).await {
-            Ok(()) => self.queue.fill(value, weight),
-            Err(reason) => Err(SendError::new(value, reason)),
-        }
-    }
-
     /// Fills places that were set aside for as long as the iterator yields; gives the others back, also on a panic.
     fn send_batch(
         &self,
@@ -280,6 +254,87 @@ impl<T> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sender").field("queue", &self.queue.ring).finish()
     }
+}
+
+/// A value on its way into the queue, from [`Sender::send`]. Nothing happens before the first poll.
+///
+/// A named future instead of an `async fn`: the common case is one attempt, and it is to cost no state machine.
+#[must_use = "a send does nothing until it is awaited"]
+pub struct Sending<'a, T> {
+    queue: &'a Queue<T>,
+    /// `None` when it is done.
+    value: Option<T>,
+    key: Option<Key>,
+    weight: usize,
+}
+
+impl<T> Sending<'_, T> {
+    #[cold]
+    fn poll_slowly(&mut self, context: &mut Context<'_>, value: T) -> Poll<Result<(), SendError<T>>> {
+        let value = if self.key.is_some() {
+            value
+        } else {
+            match self.queue.attempt(value) {
+                Ok(()) => return Poll::Ready(Ok(())),
+                Err(TrySendError::Full(value)) if self.queue.rules.policy == FullPolicy::Wait => value,
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        };
+        if self.key.is_none() {
+            self.weight = self.queue.rules.weigh(&value);
+        }
+        match self.queue.poll_acquire(context, &mut self.key, self.weight) {
+            Poll::Ready(Ok(())) => Poll::Ready(self.queue.fill(value, self.weight)),
+            Poll::Ready(Err(reason)) => Poll::Ready(Err(SendError::new(value, reason))),
+            Poll::Pending => {
+                self.value = Some(value);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<T> Future for Sending<'_, T> {
+    type Output = Result<(), SendError<T>>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let Some(value) = this.value.take() else { polled_after_the_end() };
+        if this.key.is_some() {
+            return this.poll_slowly(context, value);
+        }
+        match this.queue.ring.try_push(value) {
+            Ok(pushed) => {
+                this.queue.pushed(pushed, 1);
+                Poll::Ready(Ok(()))
+            }
+            Err(value) => this.poll_slowly(context, value),
+        }
+    }
+}
+
+// The value is moved, never pinned in place.
+impl<T> Unpin for Sending<'_, T> {}
+
+impl<T> Drop for Sending<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.queue.cancel_acquire(key, self.weight);
+        }
+    }
+}
+
+impl<T> fmt::Debug for Sending<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sending").field("waiting", &self.key.is_some()).finish_non_exhaustive()
+    }
+}
+
+#[cold]
+fn polled_after_the_end() -> ! {
+    panic!("a future was polled after it was ready");
 }
 
 /// Waits for one place; ready with `Ok` it owns nothing any more: the caller has the place.
