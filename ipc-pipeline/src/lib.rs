@@ -6,6 +6,12 @@ pub mod link;
 #[cfg(feature = "link")]
 pub mod protocol;
 mod queue;
+mod ring;
+mod signal;
+mod sync;
 
 pub use error::{CapacityError, Closed, SendError, SendErrorReason, TryRecvError, TrySendError};
-pub use queue::FullPolicy;
+pub use queue::{
+    FullPolicy, Permit, QueueConfig, QueueCounters, QueueEvent, QueueEvents, QueueSink, Receiver, Sender,
+    Sending, SharedReceiver, bounded,
+};
