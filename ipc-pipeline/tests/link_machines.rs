@@ -8,7 +8,7 @@ use ipc_testkit::proptest::prelude::*;
 
 fn config(capacity: usize, policy: FullPolicy, explicit: bool) -> PairConfig {
     let mut config = PairConfig::default();
-    config.outgoing.capacity = NonZeroUsize::new(capacity).unwrap();
+    config.outgoing.capacity = NonZeroUsize::new(capacity).expect("capacities are not zero");
     config.outgoing.policy = policy;
     config.incoming.explicit = explicit;
     config

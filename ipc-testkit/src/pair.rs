@@ -404,8 +404,9 @@ impl Pair {
                 if size.is_none_or(|size| content(*session, value.number, size) != value.bytes) {
                     return Err(Violation::Corrupt { value: id });
                 }
-                if !record.seen.insert(value.number) && !(self.config.incoming.explicit && value.redelivered)
-                {
+                let new = record.seen.insert(value.number);
+                let retaken = self.config.incoming.explicit && value.redelivered;
+                if !new && !retaken {
                     return Err(Violation::Doubled { value: id });
                 }
                 if value.number <= record.last && !value.redelivered {

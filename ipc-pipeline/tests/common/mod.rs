@@ -1,6 +1,7 @@
 //! A receiving endpoint on a transport, and links that lead to it.
 
 #![allow(dead_code, reason = "each test target uses its own part")]
+#![allow(clippy::unwrap_used, reason = "a test helper fails by panicking")]
 
 use std::{
     future::Future,
