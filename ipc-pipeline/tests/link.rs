@@ -67,7 +67,8 @@ fn the_capacity_is_counted_from_end_to_end() {
                 link.sender().send(value).await.unwrap();
             }
             let mut held_up = pin!(link.sender().send(20));
-            poll_fn(|cx| Poll::Ready(assert!(held_up.as_mut().poll(cx).is_pending()))).await;
+            let waits = poll_fn(|cx| Poll::Ready(held_up.as_mut().poll(cx).is_pending())).await;
+            assert!(waits, "the 21st value is held up");
             assert_eq!(link.sender().pending(), 20);
             assert_eq!(*receiver.recv().await.unwrap(), 0);
             held_up.await.unwrap();
