@@ -24,5 +24,5 @@ pub use delivery::{Delivery, Event, RecvError, SourceId, SourceInfo};
 pub use intake::{Greeting, Intake};
 pub use outgoing::{Aborted, LinkControl, OutgoingLink, Undelivered};
 pub use receiver::{Receiver, ReceiverCounters};
-pub use sender::{LinkSink, Permit, SendManyError, Sender};
+pub use sender::{LinkSink, Permit, SendManyError, Sender, Sending};
 pub use status::{LostReason, Room, Status};

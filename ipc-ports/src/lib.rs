@@ -59,7 +59,7 @@ pub use ipc_pipeline::{
     FullPolicy, SendError, SendErrorReason, TrySendError,
     link::{
         Aborted, AckMode, Delivery, Event, Permit, ReceiverCounters, RecvError, Room, SendManyError,
-        Sender as PortSender, SourceId, SourceInfo, Status, Undelivered,
+        Sender as PortSender, Sending, SourceId, SourceInfo, Status, Undelivered,
     },
     protocol::{OutgoingCounters, Refusal},
 };

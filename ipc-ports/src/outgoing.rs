@@ -10,8 +10,10 @@ use std::{
 };
 
 use ipc_pipeline::{
-    SendError, SendErrorReason, TrySendError,
-    link::{Aborted, LinkNames, OutgoingLink, Permit, Room, SendManyError, Sender, Status, Undelivered},
+    SendErrorReason, TrySendError,
+    link::{
+        Aborted, LinkNames, OutgoingLink, Permit, Room, SendManyError, Sender, Sending, Status, Undelivered,
+    },
     protocol::{OutgoingCounters, Refusal},
 };
 use ipc_transport::{Error, check_name};
@@ -132,8 +134,8 @@ impl<T: 'static> OutgoingPort<T> {
     /// # Cancel safety
     ///
     /// Dropping the future while it waits drops the value, which was not accepted.
-    pub async fn send(&self, value: T) -> Result<(), SendError<T>> {
-        self.link.sender().send(value).await
+    pub fn send(&self, value: T) -> Sending<'_, T> {
+        self.link.sender().send(value)
     }
 
     /// Sends a value if there is room now; see [`Sender::try_send`].

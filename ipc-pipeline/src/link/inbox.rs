@@ -16,7 +16,7 @@ use super::{
     session::{OversizeSlot, Session},
 };
 use crate::protocol::{
-    Answer, Arrival, Control, Hello, Incoming, IncomingConfig, Refusal, Run, SEGMENT_LEN, Segment, SessionId,
+    Answer, Arrival, Control, FrameReader, Hello, Incoming, IncomingConfig, Refusal, Run, Segment, SessionId,
 };
 
 /// A run as short as this is added to the one before it, so that trickling values do not each keep a segment.
@@ -205,17 +205,20 @@ impl Inbox {
     }
 
     /// Queues what arrived; the caller holds the session's lock, so that nothing overtakes it.
-    pub(super) fn push(&self, session: &Arc<Session>, arrivals: &mut Vec<Arrival>) -> Option<Waker> {
+    pub(super) fn push(
+        &self,
+        session: &Arc<Session>,
+        arrivals: &mut Vec<Arrival>,
+        frames: &mut FrameReader,
+    ) -> Option<Waker> {
         let mut guard = self.lock();
         let state = &mut *guard;
         let lane = state.lanes.get_mut(&session.source)?;
         for arrival in arrivals.drain(..) {
             match arrival {
                 Arrival::Run(run) => {
-                    if let Some(spare) = lane.push_run(session, run)
-                        && state.spare.len() < MAX_SPARE
-                    {
-                        state.spare.push(spare);
+                    if let Some(spare) = lane.push_run(session, run) {
+                        frames.recycle(spare);
                     }
                 }
                 Arrival::Large { number, payload, maybe_seen_until } => {
@@ -223,6 +226,9 @@ impl Inbox {
                     lane.items.push_back(Item::Large { session, number, payload, maybe_seen_until });
                 }
             }
+        }
+        while let Some(spare) = state.spare.pop_if(|spare| frames.wants(spare)) {
+            frames.recycle(spare);
         }
         if !lane.queued && !lane.items.is_empty() {
             lane.queued = true;
@@ -285,10 +291,6 @@ impl Inbox {
     /// Whether another source waits for its turn.
     pub(super) fn others_wait(&self) -> bool {
         self.ready_hint.load(Ordering::Relaxed) > 0
-    }
-
-    pub(super) fn spare(&self) -> Option<Segment> {
-        self.lock().spare.pop()
     }
 
     pub(super) fn recycle(&self, segment: Segment) {
@@ -546,7 +548,7 @@ impl Lane {
         let len = run.end - run.start;
         if let Some(Item::Run { session: last, run: tail }) = self.items.back_mut()
             && len <= COALESCE
-            && tail.end + len <= SEGMENT_LEN
+            && tail.end + len <= tail.segment.len()
             && last.id == session.id
             && tail.maybe_seen_until == run.maybe_seen_until
         {

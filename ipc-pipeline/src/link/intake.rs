@@ -319,10 +319,7 @@ impl Driver {
         let handed_large = self.arrivals.iter().any(|arrival| matches!(arrival, Arrival::Large { .. }));
         let mut consumer = None;
         if !self.arrivals.is_empty() {
-            consumer = self.inbox.push(&self.session, &mut self.arrivals);
-            if let Some(segment) = self.inbox.spare() {
-                self.frames.recycle(segment);
-            }
+            consumer = self.inbox.push(&self.session, &mut self.arrivals, &mut self.frames);
         }
         if core.machine.take_abort() {
             self.discard(&mut core);

@@ -113,6 +113,31 @@ impl<T: 'static> Receiver<T> {
     /// As [`recv`](Self::recv), for use in hand-written futures.
     #[inline]
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Delivery<T>, RecvError>> {
+        if let Some(cursor) = &mut self.cursor
+            && !self.explicit
+            && cursor.turn_values > 0
+            && self.stashed.is_none()
+            && let Some((start, end)) = cursor.next_value()
+        {
+            // The usual case, apart, so that the value is written once, where the caller wants it.
+            let (source, number) = (cursor.source, cursor.number);
+            let decoded = self.decoder.decode(&cursor.run.segment[start..end]);
+            cursor.run.start = end;
+            cursor.take(1, end - start + HEADER_LEN);
+            let redelivered = number <= cursor.run.maybe_seen_until;
+            return Poll::Ready(match decoded {
+                Ok(value) => {
+                    self.counters.taken += 1;
+                    self.counters.redelivered += u64::from(redelivered);
+                    Ok(Delivery { value, source, number, redelivered, ack: None })
+                }
+                Err(error) => Err(self.undecodable(source, number, None, error)),
+            });
+        }
+        self.poll_recv_slow(cx)
+    }
+
+    fn poll_recv_slow(&mut self, cx: &mut Context<'_>) -> Poll<Result<Delivery<T>, RecvError>> {
         loop {
             match self.poll_event(&mut Some(cx)) {
                 Poll::Ready(Ok(Event::Value(delivery))) => return Poll::Ready(Ok(delivery)),
@@ -280,15 +305,18 @@ impl<T: 'static> Receiver<T> {
                     Poll::Pending => return Poll::Pending,
                 }
             };
+            if cursor.turn_values == 0 {
+                if self.inbox.others_wait() {
+                    self.end_turn();
+                    continue;
+                }
+                cursor.begin_turn();
+            }
             let rest = &cursor.run.segment[cursor.run.start..cursor.run.end];
             let Some(header) = rest.first_chunk::<HEADER_LEN>() else {
                 self.finish_run();
                 continue;
             };
-            if cursor.turn_values == 0 && self.inbox.others_wait() {
-                self.end_turn();
-                continue;
-            }
             let header = Header::decode(*header);
             let frame_len = header.frame_len();
             let payload = &rest[HEADER_LEN..frame_len];
@@ -359,9 +387,12 @@ impl<T: 'static> Receiver<T> {
                 self.finish_run();
                 continue;
             }
-            if cursor.turn_values == 0 && self.inbox.others_wait() {
-                self.end_turn();
-                continue;
+            if cursor.turn_values == 0 {
+                if self.inbox.others_wait() {
+                    self.end_turn();
+                    continue;
+                }
+                cursor.begin_turn();
             }
             let mut spans = [(0, 0); TURN_VALUES];
             let (count, end, bytes) = cursor.spans(&mut spans, max - (out.len() - before));
@@ -537,12 +568,26 @@ impl Cursor {
         }
     }
 
+    /// Nobody else waits: the same source goes on.
+    #[inline]
+    fn begin_turn(&mut self) {
+        (self.turn_values, self.turn_bytes) = (TURN_VALUES, TURN_BYTES);
+    }
+
+    /// The place of the next value, if the next frame is one.
+    #[inline]
+    fn next_value(&self) -> Option<(usize, usize)> {
+        let rest = &self.run.segment[self.run.start..self.run.end];
+        let header = Header::decode(*rest.first_chunk::<HEADER_LEN>()?);
+        if header.kind != Kind::Data as u8 {
+            return None;
+        }
+        Some((self.run.start + HEADER_LEN, self.run.start + header.frame_len()))
+    }
+
     /// The places of the next values, as many as one turn and the run have; where they end and their frames' bytes.
     #[inline]
-    fn spans(&mut self, spans: &mut [(u32, u32); TURN_VALUES], max: usize) -> (usize, usize, usize) {
-        if self.turn_values == 0 {
-            (self.turn_values, self.turn_bytes) = (TURN_VALUES, TURN_BYTES);
-        }
+    fn spans(&self, spans: &mut [(u32, u32); TURN_VALUES], max: usize) -> (usize, usize, usize) {
         let mut at = self.run.start;
         let mut count = 0;
         while count < max.min(self.turn_values) {

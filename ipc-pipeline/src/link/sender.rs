@@ -308,15 +308,8 @@ impl<T: 'static> Sender<T> {
     ///
     /// Dropping the future while it waits drops the value, which was not accepted. To keep the value, wait with
     /// [`reserve`](Self::reserve).
-    pub async fn send(&self, value: T) -> Result<(), SendError<T>> {
-        match self.try_accept(value) {
-            Ok(()) => Ok(()),
-            Err(TrySendError::Failed(error)) => Err(error),
-            Err(TrySendError::Full(value)) => match self.reserve().await {
-                Ok(permit) => permit.send(value),
-                Err(reason) => Err(SendError::new(value, reason)),
-            },
-        }
+    pub fn send(&self, value: T) -> Sending<'_, T> {
+        Sending { sender: self, value: Some(value), waiting: Waiting { shared: &self.shared, ticket: None } }
     }
 
     /// Sends a value if there is room now.
@@ -325,7 +318,11 @@ impl<T: 'static> Sender<T> {
     ///
     /// [`TrySendError::Full`] when there is none, or others wait for it already; otherwise as [`send`](Self::send).
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
-        self.try_accept(value)
+        match self.try_accept(&value) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(TrySendError::Full(value)),
+            Err(reason) => Err(TrySendError::Failed(SendError::new(value, reason))),
+        }
     }
 
     /// Waits for room for one value and keeps it until the permit is used or dropped.
@@ -469,34 +466,34 @@ impl<T: 'static> Sender<T> {
         self.shared.command(|state| state.cut = true);
     }
 
-    fn try_accept(&self, value: T) -> Result<(), TrySendError<T>> {
+    /// Accepts the value, or lets a policy drop it, and returns `true`; `false` when it has to wait.
+    #[inline]
+    fn try_accept(&self, value: &T) -> Result<bool, SendErrorReason> {
         if self.is_encoding_here() {
-            return Err(TrySendError::Failed(SendError::new(value, SendErrorReason::Reentrant)));
+            return Err(SendErrorReason::Reentrant);
         }
         // Declared before the lock is taken, so that it gives back after the lock is free.
-        let mut unused = UnusedUnit { sender: self, armed: false };
+        let mut unused = UnusedUnit { shared: &self.shared, armed: false };
         let mut state = self.shared.lock();
         if let Some(reason) = state.refusal() {
-            return Err(TrySendError::Failed(SendError::new(value, reason)));
+            return Err(reason);
         }
         if !(state.waiters.waiting.is_empty() && state.machine.reserve()) {
             match self.full(&mut state) {
-                OnFull::Dropped => return Ok(()),
-                OnFull::Fail => {
-                    return Err(TrySendError::Failed(SendError::new(value, SendErrorReason::Full)));
-                }
+                OnFull::Dropped => return Ok(true),
+                OnFull::Fail => return Err(SendErrorReason::Full),
                 OnFull::Reserved => {}
-                OnFull::Wait => return Err(TrySendError::Full(value)),
+                OnFull::Wait => return Ok(false),
             }
         }
         unused.armed = true;
-        let (result, waker) = self.append(&mut state, &value);
+        let (result, waker) = self.append(&mut state, value);
         unused.armed = result.is_err();
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
         }
-        result.map_err(|reason| TrySendError::Failed(SendError::new(value, reason)))
+        result.map(|()| true)
     }
 
     /// Encodes under a reserved unit, which stays reserved on failure.
@@ -521,7 +518,7 @@ impl<T: 'static> Sender<T> {
         if self.is_encoding_here() {
             return Err(SendErrorReason::Reentrant);
         }
-        let mut reserved = UnusedUnit { sender: self, armed: false };
+        let mut reserved = UnusedUnit { shared: &self.shared, armed: false };
         let mut state = self.shared.lock();
         let mut accepted = 0;
         let before = state.machine.pending_bytes();
@@ -611,17 +608,78 @@ fn reason_of(error: AppendError) -> SendErrorReason {
     }
 }
 
-/// Gives a reserved unit back if a panic unwinds past it.
-struct UnusedUnit<'a, T> {
-    sender: &'a Sender<T>,
+/// Gives a reserved unit back if a failure or a panic leaves it unused.
+struct UnusedUnit<'a> {
+    shared: &'a Shared,
     armed: bool,
 }
 
-impl<T> Drop for UnusedUnit<'_, T> {
+impl Drop for UnusedUnit<'_> {
+    #[inline]
     fn drop(&mut self) {
         if self.armed {
-            self.sender.shared.give_back();
+            self.shared.give_back();
         }
+    }
+}
+
+/// The future of [`Sender::send`].
+///
+/// It is written by hand: the value stays in one place until it is encoded, which a state machine of the compiler
+/// would move it through.
+#[must_use = "futures do nothing unless polled"]
+pub struct Sending<'a, T> {
+    sender: &'a Sender<T>,
+    value: Option<T>,
+    waiting: Waiting<'a>,
+}
+
+impl<T> Unpin for Sending<'_, T> {}
+
+impl<T: 'static> Future for Sending<'_, T> {
+    type Output = Result<(), SendError<T>>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let value = this.value.as_ref().expect("polled after completion");
+        if this.waiting.ticket.is_none() {
+            match this.sender.try_accept(value) {
+                Ok(true) => {
+                    this.value = None;
+                    return Poll::Ready(Ok(()));
+                }
+                Ok(false) => {}
+                Err(reason) => return this.fail(reason),
+            }
+        }
+        this.poll_waiting(cx)
+    }
+}
+
+impl<T: 'static> Sending<'_, T> {
+    #[cold]
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<T>>> {
+        match self.waiting.poll(cx) {
+            Poll::Ready(Ok(())) => {
+                let value = self.value.take().expect("it is there until the future completes");
+                Poll::Ready(Permit { sender: self.sender }.send(value))
+            }
+            Poll::Ready(Err(reason)) => self.fail(reason),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    #[cold]
+    fn fail(&mut self, reason: SendErrorReason) -> Poll<Result<(), SendError<T>>> {
+        let value = self.value.take().expect("it is there until the future completes");
+        Poll::Ready(Err(SendError::new(value, reason)))
+    }
+}
+
+impl<T> fmt::Debug for Sending<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sending")
     }
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Session {
     taken_bytes: AtomicU64,
     /// The next take has something to see to: a request of the sender, or the first unreported move.
     attention: AtomicBool,
+    /// An entry of this session stands with the ticker.
+    armed: AtomicBool,
     ack_at_values: AtomicU64,
     ack_at_bytes: AtomicU64,
     /// Grows with each recovery; acks of deliveries from before are ignored.
@@ -81,6 +83,7 @@ impl Session {
             taken_values: AtomicU64::new(0),
             taken_bytes: AtomicU64::new(0),
             attention: AtomicBool::new(true),
+            armed: AtomicBool::new(false),
             ack_at_values: AtomicU64::new(u64::MAX),
             ack_at_bytes: AtomicU64::new(u64::MAX),
             generation: AtomicU64::new(0),
@@ -159,7 +162,7 @@ impl Session {
         }
         drop(core);
         if first && self.ticker {
-            ticker::arm(self);
+            self.arm();
         }
     }
 
@@ -183,13 +186,27 @@ impl Session {
         let arm = !moved && core.machine.has_moved() && self.ticker;
         drop(core);
         if arm {
+            self.arm();
+        }
+    }
+
+    /// Has the ticker look at this session in 5 ms; at most one entry of it stands there.
+    fn arm(self: &Arc<Self>) {
+        if !self.armed.swap(true, Ordering::Relaxed) {
             ticker::arm(self);
         }
     }
 
-    /// The ticker: have the driver report what moved.
+    /// The ticker: have the driver report what moved, if anything did.
     pub(super) fn tick(&self) {
+        self.armed.store(false, Ordering::Relaxed);
         let mut core = self.lock();
+        core.machine.handle_taken(self.taken());
+        if !core.machine.has_moved() && !core.machine.wants_oversize() {
+            // Nothing to report: the next take is the first unreported one again.
+            self.attention.store(true, Ordering::Relaxed);
+            return;
+        }
         core.tick = true;
         let driver = core.driver.take();
         drop(core);
@@ -357,7 +374,7 @@ impl OversizeSlot {
         drop(state);
         if let Some(session) = next {
             // Through the ticker's thread, as this one holds its own session's lock.
-            ticker::arm(&session);
+            session.arm();
         }
     }
 

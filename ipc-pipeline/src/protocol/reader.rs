@@ -18,7 +18,14 @@ const LARGE: usize = 32 * 1024;
 /// The first allocation for a payload of unknown size; it doubles from there.
 const LARGE_STEP: usize = 256 * 1024;
 
-/// How many empty segments a reader keeps for the next reads.
+/// Runs up to this length are copied into a small segment, so that the reader keeps its own: a trickle of small
+/// values then holds little memory and moves no segments around.
+const SMALL_RUN: usize = 2 * 1024;
+
+/// Bytes of a small segment.
+const SMALL_SEGMENT_LEN: usize = 4 * 1024;
+
+/// How many empty segments of each size a reader keeps for the next reads.
 const MAX_SPARE: usize = 4;
 
 /// Where the next bytes of a connection go.
@@ -86,6 +93,7 @@ pub struct FrameReader {
     /// Whether the last space given out was the large payload's.
     into_large: bool,
     spare: Vec<Segment>,
+    small: Vec<Segment>,
 }
 
 impl FrameReader {
@@ -176,9 +184,16 @@ impl FrameReader {
 
     /// Gives back a segment that was handed over.
     pub fn recycle(&mut self, segment: Segment) {
-        if self.spare.len() < MAX_SPARE {
-            self.spare.push(segment);
+        let spare = if segment.len() == SEGMENT_LEN { &mut self.spare } else { &mut self.small };
+        if spare.len() < MAX_SPARE {
+            spare.push(segment);
         }
+    }
+
+    /// Whether it could use an empty segment of this one's size.
+    pub fn wants(&self, segment: &Segment) -> bool {
+        let spare = if segment.len() == SEGMENT_LEN { &self.spare } else { &self.small };
+        spare.is_empty()
     }
 
     /// Whether a frame has begun and not ended: what the progress deadline watches.
@@ -189,9 +204,7 @@ impl FrameReader {
     /// Nothing is expected soon: gives back the memory that only speed needs.
     pub fn shrink(&mut self) {
         self.spare.clear();
-        if self.filled == 0 {
-            self.segment = None;
-        }
+        self.small.truncate(1);
     }
 
     fn parse(&mut self, session: &mut Incoming, arrivals: &mut Vec<Arrival>) -> Result<(), ProtocolError> {
@@ -321,13 +334,23 @@ impl FrameReader {
 
     fn hand_over_run(&mut self, arrivals: &mut Vec<Arrival>, session: &Incoming) {
         let Some((start, first)) = self.run.take() else { return };
+        let maybe_seen_until = session.maybe_seen_until();
+        let len = self.parsed - start;
+        if len <= SMALL_RUN
+            && let Some(from) = &self.segment
+        {
+            let mut segment =
+                self.small.pop().unwrap_or_else(|| vec![0; SMALL_SEGMENT_LEN].into_boxed_slice());
+            segment[..len].copy_from_slice(&from[start..self.parsed]);
+            arrivals.push(Arrival::Run(Run { segment, start: 0, end: len, first, maybe_seen_until }));
+            return;
+        }
         let mut fresh = self.spare.pop().unwrap_or_else(|| vec![0; SEGMENT_LEN].into_boxed_slice());
         let segment = self.segment.take().expect("the run lies in it");
         let tail = self.filled - self.parsed;
         fresh[..tail].copy_from_slice(&segment[self.parsed..self.filled]);
         let end = self.parsed;
         (self.segment, self.parsed, self.filled) = (Some(fresh), 0, tail);
-        let maybe_seen_until = session.maybe_seen_until();
         arrivals.push(Arrival::Run(Run { segment, start, end, first, maybe_seen_until }));
     }
 

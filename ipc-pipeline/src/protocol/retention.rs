@@ -589,15 +589,15 @@ impl Log {
         }
         // The socket took a part: find the last value that it took whole.
         while let Some(chunk) = self.chunks.get((self.mark.chunk - self.popped) as usize) {
-            if self.mark.number >= chunk.next_number() {
-                if self.mark.chunk >= self.cursor_chunk {
-                    break;
-                }
-                self.mark = next_chunk(self.mark);
+            if self.mark.chunk < self.cursor_chunk {
+                self.mark = next_chunk(end_of(chunk, self.mark));
                 continue;
             }
+            if self.mark.number >= chunk.next_number() {
+                break;
+            }
             let after = step(self.mark, chunk.item(self.mark.offset));
-            if (after.chunk, after.offset) > (self.cursor_chunk, self.cursor_offset) {
+            if after.offset > self.cursor_offset {
                 break;
             }
             self.mark = after;
