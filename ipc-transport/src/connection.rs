@@ -134,8 +134,11 @@ enum Writer {
 }
 
 impl AsyncWrite for WriteHalf {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.0 {
+            Writer::Bytes(writer) => Pin::new(writer).poll_write(cx, buf),
+            Writer::Frames(_) => self.poll_write_vectored(cx, &[io::IoSlice::new(buf)]),
+        }
     }
 
     fn poll_write_vectored(

@@ -137,7 +137,7 @@ fn poll_frames(
     control: &mut ControlReader,
     cx: &mut Context<'_>,
 ) -> Poll<LostReason> {
-    let mut buffer = [0; 1024];
+    let mut buffer = [0; 256];
     for turn in 0.. {
         let mut space = ReadBuf::new(&mut buffer);
         let read = Pin::new(&mut *reader).poll_read(cx, &mut space);

@@ -196,7 +196,12 @@ impl State {
             let Some(writer) = &mut self.writer else { return Ok(Flushed::Done) };
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let count = self.machine.slices(&mut slices);
-            match Pin::new(writer).poll_write_vectored(cx, &slices[..count]) {
+            let written = match &slices[..count] {
+                // The plain call is the cheaper one for a single slice.
+                [slice] => Pin::new(writer).poll_write(cx, slice),
+                slices => Pin::new(writer).poll_write_vectored(cx, slices),
+            };
+            match written {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(written)) => self.machine.handle_written(written),
                 Poll::Ready(Err(error)) => return Err(error),
