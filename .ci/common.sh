@@ -1,0 +1,135 @@
+# Shared by .ci/run and .ci/full: steps with headings and times, test totals, and what a fresh machine lacks.
+# shellcheck shell=bash
+
+export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0
+export PATH="$HOME/.cargo/bin:$PATH"
+
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+unset CARGO_TARGET_DIR
+export CARGO_TARGET_DIR="$target"
+
+scratch=$(mktemp -d)
+current="nothing"
+began=$SECONDS
+step_began=$SECONDS
+passed=0
+failed=0
+
+trap finish EXIT
+
+# Opens a step; the one before it ends here.
+step() {
+    end_step
+    current=$1
+    step_began=$SECONDS
+    printf '\n=== %s\n' "$current"
+}
+
+end_step() {
+    if [[ $current != nothing ]]; then
+        printf -- '--- %s: %d s\n' "$current" $((SECONDS - step_began))
+    fi
+}
+
+fail() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+# Runs a command that prints results of the test harness, shows them and adds them up.
+tests() {
+    local log="$scratch/tests.log" status=0 sums
+    "$@" 2>&1 | tee "$log" || status=$?
+    sums=$(awk '/^test result: / { passed += $4; failed += $6 } END { print passed + 0, failed + 0 }' "$log")
+    passed=$((passed + ${sums% *}))
+    failed=$((failed + ${sums#* }))
+    printf 'this command: %d passed, %d failed\n' "${sums% *}" "${sums#* }"
+    return "$status"
+}
+
+# The value of a field in one line of flat JSON.
+field() {
+    sed -n "s/.*\"$1\": *\"\{0,1\}\([^,\"}]*\).*/\1/p" <<<"$2"
+}
+
+# Runs the main job with these arguments, shows its last line and checks what must hold for every run.
+main_job() {
+    local log="$scratch/job.log" line key
+    if ! "$target/release/ipc-demo" --json "$@" >"$log"; then
+        cat "$log"
+        fail "the main job failed: ipc-demo --json $*"
+    fi
+    line=$(tail -n 1 "$log")
+    printf '%s\n' "$line"
+    for key in lost duplicated reordered; do
+        [[ $(field "$key" "$line") == 0 ]] || fail "the main job reports $key values"
+    done
+    [[ $(field sha256_ok "$line") == true ]] || fail "the main job reports a wrong digest"
+    [[ $(field sent "$line") == "$(field taken "$line")" ]] || fail "sent and taken differ"
+    (($(field sent "$line") > 0)) || fail "the main job sent nothing"
+    job_line=$line
+}
+
+# Installs what is missing of: a linker, cargo, rustfmt, clippy.
+prepare() {
+    if ! command -v cc >/dev/null; then
+        install_packages gcc libc6-dev
+    fi
+    if ! command -v git >/dev/null; then
+        install_packages git
+    fi
+    if ! command -v cargo >/dev/null; then
+        if ! command -v rustup >/dev/null; then
+            install_packages rustup || fail "cargo is missing, and so is rustup: see https://rustup.rs"
+        fi
+        rustup toolchain install stable --profile minimal
+    fi
+    cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+    cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+    rustc --version
+    cargo --version
+}
+
+install_packages() {
+    local as_root=()
+    ((EUID == 0)) || as_root=(sudo -n)
+    "${as_root[@]}" apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "$@"
+}
+
+# Every model passes; with a weakened ordering the named one fails, by loom's verdict and by nothing else.
+loom_models() {
+    local log="$scratch/loom.log"
+    # Their own directory, and without link-time optimisation: they are small, and they are built twice.
+    local build=(cargo test --locked --release -p ipc-testkit --test loom --target-dir "$target/loom"
+        --config 'profile.release.lto=false' --config 'profile.release.codegen-units=16')
+    step "loom: every interleaving of the ring, the permits and the waking"
+    RUSTFLAGS='--cfg ipc_loom' tests "${build[@]}"
+    grep -q '^test a_value_is_seen_whole ... ok' "$scratch/tests.log" || fail "the model of the ring was not run"
+
+    step "loom: the weakened ordering is noticed"
+    local weak='--cfg ipc_loom --cfg ipc_loom_weak'
+    # What does not compile proves nothing: it has to build first.
+    RUSTFLAGS=$weak "${build[@]}" --no-run
+    if RUSTFLAGS=$weak "${build[@]}" -- --exact a_value_is_seen_whole >"$log" 2>&1; then
+        cat "$log"
+        fail "the model passes although its ordering is weakened"
+    fi
+    grep -q '^test a_value_is_seen_whole ... FAILED' "$log" || { cat "$log"; fail "it is not the model that failed"; }
+    grep -q 'Causality violation' "$log" || { cat "$log"; fail "the model failed, but not by a verdict of loom"; }
+    grep 'Causality violation' "$log"
+}
+
+finish() {
+    local status=$?
+    trap - EXIT
+    end_step
+    rm -rf "$scratch"
+    printf '\n=== summary\n'
+    if ((status != 0)); then
+        printf 'FAILED in step: %s\n' "$current"
+    fi
+    printf 'took %d min %d s\n' $(((SECONDS - began) / 60)) $(((SECONDS - began) % 60))
+    printf '%d passed, %d failed\n' "$passed" "$failed"
+    exit "$status"
+}
