@@ -165,6 +165,9 @@ impl Inbox {
         };
         drop(state);
         let mut core = session.lock();
+        if session.recover_at_hello(&mut core) {
+            self.discard(&session);
+        }
         let welcome = match core.machine.handle_hello(hello) {
             Ok(welcome) => welcome,
             Err(refusal) => return Admitted::Refused(refusal),
@@ -381,13 +384,11 @@ impl Inbox {
         let sessions: Vec<_> = self.lock().sessions.values().map(|entry| entry.session.clone()).collect();
         for session in sessions {
             let mut core = session.lock();
-            let waker = session.recover(&mut core);
-            let mut state = self.lock();
-            if let Some(lane) = state.lanes.get_mut(&session.source) {
-                lane.items.retain(|item| item.session() != Some(session.id));
+            if session.recover(&mut core) {
+                self.discard(&session);
+                self.lock().set_open(session.id, true);
             }
-            state.set_open(session.id, true);
-            drop(state);
+            let waker = core.take_driver();
             drop(core);
             if let Some(waker) = waker {
                 waker.wake();
@@ -395,7 +396,7 @@ impl Inbox {
         }
     }
 
-    /// Drops the untaken values of a session that its sender gave up; the caller holds the session's lock.
+    /// Drops the untaken values of a session; the caller holds the session's lock and has begun a generation.
     pub(super) fn discard(&self, session: &Session) {
         if let Some(lane) = self.lock().lanes.get_mut(&session.source) {
             lane.items.retain(|item| item.session() != Some(session.id));

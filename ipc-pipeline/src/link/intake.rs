@@ -343,6 +343,7 @@ impl Driver {
 
     /// The sender gave up: what was not handed out is dropped, and it is told how far that was.
     fn discard(&self, core: &mut Core) {
+        self.session.start_generation();
         self.inbox.discard(&self.session);
         let taken = self.session.taken();
         core.machine.handle_taken(taken);

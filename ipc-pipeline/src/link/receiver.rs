@@ -64,6 +64,8 @@ struct Cursor {
     run: Run,
     number: u64,
     taken: Taken,
+    /// The session's generation when the run was begun; in a later one its values do not count.
+    generation: u64,
     turn_values: usize,
     turn_bytes: usize,
 }
@@ -116,6 +118,7 @@ impl<T: 'static> Receiver<T> {
         if let Some(cursor) = &mut self.cursor
             && !self.explicit
             && cursor.turn_values > 0
+            && cursor.is_current()
             && self.stashed.is_none()
             && let Some((start, end)) = cursor.next_value()
         {
@@ -305,6 +308,10 @@ impl<T: 'static> Receiver<T> {
                     Poll::Pending => return Poll::Pending,
                 }
             };
+            if !cursor.is_current() {
+                self.finish_run();
+                continue;
+            }
             if cursor.turn_values == 0 {
                 if self.inbox.others_wait() {
                     self.end_turn();
@@ -319,7 +326,6 @@ impl<T: 'static> Receiver<T> {
             };
             let header = Header::decode(*header);
             let frame_len = header.frame_len();
-            let payload = &rest[HEADER_LEN..frame_len];
             cursor.run.start += frame_len;
             if header.kind != Kind::Data as u8 {
                 if let Some(event) = self.pass_control(header) {
@@ -328,31 +334,24 @@ impl<T: 'static> Receiver<T> {
                 continue;
             }
             let number = cursor.number;
-            let decoded = if self.explicit && cursor.session.lock().machine.is_acked(number) {
-                None
-            } else {
-                Some(self.decoder.decode(payload))
+            let (source, redelivered) = (cursor.source, number <= cursor.run.maybe_seen_until);
+            let ack = match cursor.take_acked(self.explicit, frame_len) {
+                Took::Again => continue,
+                Took::Gone => {
+                    self.finish_run();
+                    continue;
+                }
+                Took::Value(ack) => ack,
             };
-            cursor.take(1, frame_len);
-            let redelivered = number <= cursor.run.maybe_seen_until;
-            let source = cursor.source;
-            let ack = self
-                .explicit
-                .then(|| Ack { session: cursor.session.clone(), generation: cursor.session.generation() });
-            match decoded {
-                Some(Ok(value)) => {
+            let end = cursor.run.start;
+            match self.decoder.decode(&cursor.run.segment[end - header.len as usize..end]) {
+                Ok(value) => {
                     self.counters.taken += 1;
                     self.counters.redelivered += u64::from(redelivered);
-                    return Poll::Ready(Ok(Event::Value(Delivery {
-                        value,
-                        source,
-                        number,
-                        redelivered,
-                        ack,
-                    })));
+                    let delivery = Delivery { value, source, number, redelivered, ack };
+                    return Poll::Ready(Ok(Event::Value(delivery)));
                 }
-                Some(Err(error)) => return Poll::Ready(Err(self.undecodable(source, number, ack, error))),
-                None => cursor.session.lock().machine.count_duplicate(),
+                Err(error) => return Poll::Ready(Err(self.undecodable(source, number, ack, error))),
             }
         }
     }
@@ -384,6 +383,10 @@ impl<T: 'static> Receiver<T> {
                 continue;
             };
             if cursor.run.start == cursor.run.end {
+                self.finish_run();
+                continue;
+            }
+            if !cursor.is_current() {
                 self.finish_run();
                 continue;
             }
@@ -446,7 +449,10 @@ impl<T: 'static> Receiver<T> {
         };
         Poll::Ready(match item {
             Item::Run { session, run } => {
+                // Read before the counts, which a new generation sets first.
+                let generation = session.generation();
                 self.cursor = Some(Cursor {
+                    generation,
                     taken: session.taken(),
                     number: run.first,
                     session,
@@ -476,28 +482,30 @@ impl<T: 'static> Receiver<T> {
         maybe_seen_until: u64,
     ) -> Result<Option<Event<T>>, RecvError> {
         let pieces = payload.len().div_ceil(MAX_PAYLOAD).max(1);
-        let bytes = (payload.len() + pieces * HEADER_LEN) as u64;
-        let acked = self.explicit && session.lock().machine.is_acked(number);
-        let decoded = (!acked).then(|| self.decoder.decode_owned(Bytes::from(payload)));
-        let before = session.taken();
-        let taken = Taken { number, values: before.values + 1, bytes: before.bytes + bytes };
-        session.publish(taken);
+        let bytes = payload.len() + pieces * HEADER_LEN;
+        let generation = session.generation();
+        let mut taken = session.taken();
+        taken.count(number, 1, bytes);
+        let ack = if self.explicit {
+            match session.take_one(generation, taken) {
+                None | Some(true) => return Ok(None),
+                Some(false) => Some(Ack { session: session.clone(), generation }),
+            }
+        } else {
+            session.publish(taken);
+            None
+        };
         if session.wants_attention(taken) {
             session.attend();
         }
         let redelivered = number <= maybe_seen_until;
-        let ack = self.explicit.then(|| Ack { session: session.clone(), generation: session.generation() });
-        match decoded {
-            Some(Ok(value)) => {
+        match self.decoder.decode_owned(Bytes::from(payload)) {
+            Ok(value) => {
                 self.counters.taken += 1;
                 self.counters.redelivered += u64::from(redelivered);
                 Ok(Some(Event::Value(Delivery { value, source, number, redelivered, ack })))
             }
-            Some(Err(error)) => Err(self.undecodable(source, number, ack, error)),
-            None => {
-                session.lock().machine.count_duplicate();
-                Ok(None)
-            }
+            Err(error) => Err(self.undecodable(source, number, ack, error)),
         }
     }
 
@@ -552,17 +560,58 @@ impl<T: 'static> Receiver<T> {
     }
 }
 
+/// What a take under the session's lock came to.
+enum Took {
+    /// It had been acked before a recovery: the next one.
+    Again,
+    /// The run does not count any more.
+    Gone,
+    /// A value, with what acks it in explicit mode.
+    Value(Option<Ack>),
+}
+
 impl Cursor {
+    /// Whether the run still counts: it was not taken back or given up meanwhile.
+    #[inline]
+    fn is_current(&self) -> bool {
+        self.session.generation() == self.generation
+    }
+
+    /// Takes one value; in explicit mode under the lock, so that no recovery comes between.
+    fn take_acked(&mut self, explicit: bool, bytes: usize) -> Took {
+        if !explicit {
+            self.take(1, bytes);
+            return Took::Value(None);
+        }
+        let mut taken = self.taken;
+        taken.count(self.number, 1, bytes);
+        let Some(acked) = self.session.take_one(self.generation, taken) else { return Took::Gone };
+        self.note(1, bytes);
+        self.attend();
+        if acked {
+            return Took::Again;
+        }
+        Took::Value(Some(Ack { session: self.session.clone(), generation: self.generation }))
+    }
+
     /// Counts values as taken, reports it, and sees to what that makes due.
     #[inline]
     fn take(&mut self, values: usize, bytes: usize) {
+        self.note(values, bytes);
+        self.session.publish(self.taken);
+        self.attend();
+    }
+
+    #[inline]
+    fn note(&mut self, values: usize, bytes: usize) {
         self.number += values as u64;
-        self.taken.number = self.number - 1;
-        self.taken.values += values as u64;
-        self.taken.bytes += bytes as u64;
+        self.taken.count(self.number - 1, values, bytes);
         self.turn_bytes = self.turn_bytes.saturating_sub(bytes);
         self.turn_values = if self.turn_bytes == 0 { 0 } else { self.turn_values.saturating_sub(values) };
-        self.session.publish(self.taken);
+    }
+
+    #[inline]
+    fn attend(&self) {
         if self.session.wants_attention(self.taken) {
             self.session.attend();
         }
@@ -603,6 +652,15 @@ impl Cursor {
             count += 1;
         }
         (count, at, at - self.run.start)
+    }
+}
+
+impl Taken {
+    #[inline]
+    fn count(&mut self, number: u64, values: usize, bytes: usize) {
+        self.number = number;
+        self.values += values as u64;
+        self.bytes += bytes as u64;
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) struct Session {
     armed: AtomicBool,
     ack_at_values: AtomicU64,
     ack_at_bytes: AtomicU64,
-    /// Grows with each recovery; acks of deliveries from before are ignored.
+    /// Grows with each recovery and abort: runs and deliveries from before do not count any more.
     generation: AtomicU64,
 }
 
@@ -49,6 +49,8 @@ pub(super) struct Core {
     tick: bool,
     /// Hang up once everything in `out` is written.
     leaving: bool,
+    /// A recovery that waits for the sender to come back: until then what is here is all there is.
+    recover_at_hello: bool,
     holds_slot: bool,
     /// The driver looks once more whether something moved, after a request that found nothing.
     pub(super) recheck: bool,
@@ -96,6 +98,7 @@ impl Session {
                 epoch: 0,
                 tick: false,
                 leaving: false,
+                recover_at_hello: false,
                 holds_slot: false,
                 recheck: false,
             }),
@@ -169,7 +172,7 @@ impl Session {
     /// An explicit ack.
     pub(super) fn ack(self: &Arc<Self>, number: u64, generation: u64) {
         let mut core = self.lock();
-        if generation != self.generation.load(Ordering::Relaxed) {
+        if generation != self.generation() {
             return;
         }
         core.machine.handle_taken(self.taken());
@@ -216,7 +219,8 @@ impl Session {
     }
 
     pub(super) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Relaxed)
+        // Pairs with the release in `start_generation`.
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Gives the session a new connection, whose answer is in `answer`; an older one is not read any more.
@@ -232,15 +236,56 @@ impl Session {
         (core.epoch, core.driver.take())
     }
 
-    /// Cuts the connection and takes everything unreleased back; the caller drops the untaken values.
-    pub(super) fn recover(&self, core: &mut Core) -> Option<Waker> {
+    /// Cuts the connection and takes everything unreleased back; the caller drops the untaken values, if this says so.
+    ///
+    /// Without a connection it is put off: the sender may be gone for good, and what it sent is here.
+    pub(super) fn recover(&self, core: &mut Core) -> bool {
+        core.recover_at_hello = !core.machine.is_connected();
+        if core.recover_at_hello {
+            return false;
+        }
+        self.rewind(core);
+        true
+    }
+
+    /// The sender is back: the recovery that was put off; as [`recover`](Self::recover).
+    pub(super) fn recover_at_hello(&self, core: &mut Core) -> bool {
+        let due = std::mem::take(&mut core.recover_at_hello);
+        if due {
+            self.rewind(core);
+        }
+        due
+    }
+
+    fn rewind(&self, core: &mut Core) {
         core.machine.handle_taken(self.taken());
         core.machine.recover();
         core.detach(self);
         core.epoch += 1;
-        self.generation.fetch_add(1, Ordering::Relaxed);
+        self.start_generation();
         self.publish(core.machine.taken());
-        core.driver.take()
+    }
+
+    /// What was read before does not count any more.
+    pub(super) fn start_generation(&self) {
+        // Released to the task that takes, so that it sees the counts that belong to the new generation.
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Takes one value under the lock, as explicit mode does; `None` when the generation is over.
+    ///
+    /// Says whether the application has acked the value already.
+    pub(super) fn take_one(&self, generation: u64, taken: Taken) -> Option<bool> {
+        let mut core = self.lock();
+        if self.generation() != generation {
+            return None;
+        }
+        self.publish(taken);
+        let acked = core.machine.is_acked(taken.number);
+        if acked {
+            core.machine.count_duplicate();
+        }
+        Some(acked)
     }
 
     fn set_ack_at(&self, machine: &Incoming) {
@@ -309,6 +354,11 @@ impl Core {
         self.out.clear();
         self.out_at = 0;
         Poll::Ready(Ok(()))
+    }
+
+    /// The driver's waker, to wake it outside the lock.
+    pub(super) fn take_driver(&mut self) -> Option<Waker> {
+        self.driver.take()
     }
 
     /// The last word on this connection.

@@ -285,11 +285,11 @@ impl Incoming {
         Ok(())
     }
 
-    /// How far the application has come; reports may arrive late or twice.
+    /// How far the application has come; reports may arrive late or twice, and none counts beyond what arrived.
     pub fn handle_taken(&mut self, taken: Taken) {
-        self.taken.number = self.taken.number.max(taken.number);
-        self.taken.values = self.taken.values.max(taken.values);
-        self.taken.bytes = self.taken.bytes.max(taken.bytes);
+        self.taken.number = self.taken.number.max(taken.number.min(self.received));
+        self.taken.values = self.taken.values.max(taken.values.min(self.received_values));
+        self.taken.bytes = self.taken.bytes.max(taken.bytes.min(self.received_bytes));
         if self.taken.values == self.received_values && self.oversize == OversizeState::Granted {
             self.oversize = OversizeState::None;
         }
