@@ -311,6 +311,12 @@ impl Core {
         Poll::Ready(Ok(()))
     }
 
+    /// Puts whatever has moved into the outgoing bytes, due or not.
+    pub(super) fn report(&mut self, session: &Arc<Session>) {
+        self.tick = true;
+        self.respond(session);
+    }
+
     /// The last word on this connection.
     pub(super) fn leave(&mut self, control: Control) -> Option<Waker> {
         if self.writer.is_some() {
