@@ -1,1 +1,5 @@
-//! Shared logic of the example programs.
+//! Shared logic of the example programs: the demonstration fleet and the process-level benchmark.
+
+pub mod demo;
+mod directory;
+mod joint;

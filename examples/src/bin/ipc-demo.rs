@@ -1,2 +1,5 @@
-//! Under construction.
-fn main() {}
+//! The main job: a fleet of real processes that streams real files through ports and loses nothing.
+
+fn main() -> std::process::ExitCode {
+    ipc_examples::demo::main()
+}

@@ -353,7 +353,8 @@ impl Inbox {
         drop(state);
         for session in sessions {
             let mut core = session.lock();
-            core.machine.handle_taken(session.taken());
+            // What was released and not yet reported must not come again to a successor, nor hold up a close.
+            core.report(&session);
             let released = core.machine.released();
             let waker = core.leave(if closed { Control::Closed { released } } else { Control::Detach });
             drop(core);

@@ -361,6 +361,12 @@ impl Core {
         self.driver.take()
     }
 
+    /// Puts whatever has moved into the outgoing bytes, due or not.
+    pub(super) fn report(&mut self, session: &Arc<Session>) {
+        self.tick = true;
+        self.respond(session);
+    }
+
     /// The last word on this connection.
     pub(super) fn leave(&mut self, control: Control) -> Option<Waker> {
         if self.writer.is_some() {
