@@ -37,7 +37,7 @@ impl NodeConfig {
         Self {
             name: name.into(),
             naming: None,
-            transports: Transports::local(),
+            transports: Transports::default(),
             listen: ListenOptions::default(),
             connect: ConnectOptions::default(),
             limits: Limits::default(),
