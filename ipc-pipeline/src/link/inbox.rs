@@ -16,7 +16,8 @@ use super::{
     session::{OversizeSlot, Session},
 };
 use crate::protocol::{
-    Answer, Arrival, Control, FrameReader, Hello, Incoming, IncomingConfig, Refusal, Run, Segment, SessionId,
+    Answer, Arrival, Control, FrameReader, Hello, Incoming, IncomingConfig, Refusal, Run, SEGMENT_LEN,
+    Segment, SessionId,
 };
 
 /// A run as short as this is added to the one before it, so that trickling values do not each keep a segment.
@@ -42,7 +43,9 @@ struct State {
     sessions: HashMap<SessionId, Entry>,
     detached: VecDeque<SessionId>,
     consumer: Option<Waker>,
+    /// Empty segments for readers, whole ones and small ones.
     spare: Vec<Segment>,
+    small: Vec<Segment>,
     next_source: u64,
     attached: usize,
     /// Sessions that hold the end of the stream: attached or lost, and not ended.
@@ -121,6 +124,7 @@ impl Inbox {
                 detached: VecDeque::new(),
                 consumer: None,
                 spare: Vec::new(),
+                small: Vec::new(),
                 next_source: 0,
                 attached: 0,
                 open: 0,
@@ -230,8 +234,8 @@ impl Inbox {
                 }
             }
         }
-        while let Some(spare) = state.spare.pop_if(|spare| frames.wants(spare)) {
-            frames.recycle(spare);
+        if let Some(small) = state.small.pop_if(|small| frames.wants(small)) {
+            frames.recycle(small);
         }
         if !lane.queued && !lane.items.is_empty() {
             lane.queued = true;
@@ -296,10 +300,18 @@ impl Inbox {
         self.ready_hint.load(Ordering::Relaxed) > 0
     }
 
+    /// Lends a reader an empty segment, in place of the one that it is about to hand over.
+    pub(super) fn lend(&self, frames: &mut FrameReader) {
+        if let Some(spare) = self.lock().spare.pop_if(|spare| frames.wants(spare)) {
+            frames.recycle(spare);
+        }
+    }
+
     pub(super) fn recycle(&self, segment: Segment) {
         let mut state = self.lock();
-        if state.spare.len() < MAX_SPARE {
-            state.spare.push(segment);
+        let spare = if segment.len() == SEGMENT_LEN { &mut state.spare } else { &mut state.small };
+        if spare.len() < MAX_SPARE {
+            spare.push(segment);
         }
     }
 

@@ -28,6 +28,9 @@ use crate::protocol::{
 /// Reads of one turn before others get theirs.
 const TURNS: usize = 8;
 
+/// A read from this size on is likely to be handed over in its segment: 2 KiB.
+const BIG_READ: usize = 2 * 1024;
+
 /// A connection that has said its hello and waits for an answer.
 pub struct Greeting {
     hello: Hello,
@@ -308,6 +311,9 @@ impl Driver {
     fn handle(&mut self, count: usize, cx: &mut Context<'_>) -> io::Result<Option<bool>> {
         if let Some(progress) = &mut self.progress {
             progress.as_mut().reset(Instant::now() + self.inbox.config.frame_timeout);
+        }
+        if count > BIG_READ {
+            self.inbox.lend(&mut self.frames);
         }
         let mut core = self.session.lock();
         if core.standing(self.epoch) != Standing::Current {
