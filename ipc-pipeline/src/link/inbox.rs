@@ -143,6 +143,8 @@ impl Inbox {
 
     /// Admits a session's connection; `writer` is taken only when it is attached.
     pub(super) fn admit(&self, hello: &Hello, writer: &mut Option<ipc_transport::WriteHalf>) -> Admitted {
+        // The hook is the user's: it runs without the lock.
+        let checked = self.check(hello);
         let mut state = self.lock();
         match state.leaving {
             Leaving::Closed if state.sessions.contains_key(&hello.session) => {
@@ -151,7 +153,7 @@ impl Inbox {
             Leaving::No => {}
             Leaving::Closed | Leaving::Detached => return Admitted::Gone,
         }
-        if let Err(refusal) = self.check(hello) {
+        if let Err(refusal) = checked {
             return Admitted::Refused(refusal);
         }
         let known = state.sessions.get(&hello.session).map(|entry| entry.session.clone());
@@ -399,7 +401,7 @@ impl Inbox {
             let mut core = session.lock();
             if session.recover(&mut core) {
                 self.discard(&session);
-                self.lock().set_open(session.id, true);
+                self.lock().set_phase(session.id, Phase::Detached, true);
             }
             let waker = core.take_driver();
             drop(core);

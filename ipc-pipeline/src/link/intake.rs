@@ -28,6 +28,9 @@ use crate::protocol::{
 /// Reads of one turn before others get theirs.
 const TURNS: usize = 8;
 
+/// How long an end that has said its last word waits for the peer to hang up.
+const HANG_UP: Duration = Duration::from_secs(1);
+
 /// A read from this size on is likely to be handed over in its segment: 2 KiB.
 const BIG_READ: usize = 2 * 1024;
 
@@ -242,6 +245,7 @@ impl Driver {
         if let Err(error) = &outcome {
             tracing::debug!(%error, session = %self.session.id, "connection lost");
         }
+        self.hang_up().await;
         let (current, ending) = self.stop();
         if let (true, false, Some(ttl)) = (current, ending, self.inbox.config.source_ttl) {
             let (inbox, session) = (Arc::downgrade(&self.inbox), self.session.clone());
@@ -253,10 +257,30 @@ impl Driver {
         }
     }
 
+    /// After the last word: closes the writing half and reads on until the peer has hung up, at most 1 s.
+    ///
+    /// Closing with unread input would reset the connection, and the last word might be lost with it.
+    async fn hang_up(&mut self) {
+        let writer = {
+            let mut core = self.session.lock();
+            match core.standing(self.epoch) {
+                Standing::Left => core.take_writer(),
+                Standing::Current | Standing::Replaced => None,
+            }
+        };
+        let Some(mut writer) = writer else { return };
+        let mut sink = [0; 4096];
+        let drained = async {
+            let _ = writer.shutdown().await;
+            while self.reader.read(&mut sink).await.is_ok_and(|count| count > 0) {}
+        };
+        let _ = timeout(HANG_UP, drained).await;
+    }
+
     /// The connection is gone; whether it was the session's newest, and whether the session has ended.
     fn stop(&self) -> (bool, bool) {
         let mut core = self.session.lock();
-        let current = core.standing(self.epoch) != Standing::Replaced;
+        let current = core.is_newest(self.epoch);
         if current {
             core.detach(&self.session);
         }

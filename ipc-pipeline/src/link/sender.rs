@@ -711,7 +711,12 @@ impl Waiting<'_> {
             }
             return Poll::Ready(Err(reason));
         }
-        if self.ticket.is_none() && state.waiters.waiting.is_empty() && state.machine.reserve() {
+        let first =
+            state.waiters.waiting.first_key_value().is_none_or(|(first, _)| self.ticket == Some(*first));
+        if first && state.machine.reserve() {
+            if let Some(ticket) = self.ticket.take() {
+                state.waiters.waiting.remove(&ticket);
+            }
             return Poll::Ready(Ok(()));
         }
         match shared.config.policy {

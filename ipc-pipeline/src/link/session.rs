@@ -307,6 +307,11 @@ impl Core {
         }
     }
 
+    /// Whether no newer connection has taken over.
+    pub(super) fn is_newest(&self, epoch: u64) -> bool {
+        self.epoch == epoch
+    }
+
     /// Puts what is due into the outgoing bytes.
     pub(super) fn respond(&mut self, session: &Arc<Session>) {
         self.machine.handle_taken(session.taken());
@@ -374,6 +379,11 @@ impl Core {
             self.leaving = true;
         }
         self.driver.take()
+    }
+
+    /// The half to hang up with, once everything is said.
+    pub(super) fn take_writer(&mut self) -> Option<WriteHalf> {
+        self.writer.take()
     }
 
     /// The driver's connection is gone.
