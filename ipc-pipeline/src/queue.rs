@@ -146,9 +146,7 @@ impl<T> Queue<T> {
             drop(value);
             count += 1;
         }
-        if count > 0 {
-            self.discarded(count);
-        }
+        self.abandoned(count);
     }
 }
 

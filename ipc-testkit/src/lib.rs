@@ -53,6 +53,8 @@
 pub mod conformance;
 mod fault;
 mod memory;
+#[cfg(ipc_loom)]
+pub mod model;
 pub mod oracle;
 pub mod pair;
 pub mod process;

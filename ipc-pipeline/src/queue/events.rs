@@ -61,7 +61,7 @@ impl<T> QueueEvents<T> {
     /// The next report; waits for one.
     ///
     /// # Errors
-    /// [`Closed`] when the queue is closed, its reports are all given, and nobody is left to take a value.
+    /// [`Closed`] when the last receiver is gone and all reports are given.
     ///
     /// # Cancel safety
     /// Cancel safe: a dropped future has swallowed no report.
@@ -83,7 +83,7 @@ impl<T> QueueEvents<T> {
         let removed = self.key.take().map(|key| gate.listeners.remove(key));
         let outcome = match self.report(gate.dropped(), gate.transitions, gate.is_above()) {
             Some(event) => Poll::Ready(Ok(event)),
-            None if queue.ring.is_closed() && queue.ring.len() == 0 => Poll::Ready(Err(Closed)),
+            None if gate.abandoned => Poll::Ready(Err(Closed)),
             None => {
                 self.key = Some(gate.listeners.insert(waker, 0));
                 Poll::Pending

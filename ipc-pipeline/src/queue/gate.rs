@@ -23,6 +23,8 @@ pub(crate) struct Gate {
     pub(super) dropped_newest: u64,
     pub(super) dropped_oldest: u64,
     pub(super) discarded: u64,
+    /// Whether the last receiver is gone.
+    pub(super) abandoned: bool,
     pub(super) listeners: WaitList,
 }
 
@@ -37,6 +39,7 @@ impl Gate {
             dropped_newest: 0,
             dropped_oldest: 0,
             discarded: 0,
+            abandoned: false,
             listeners: WaitList::new(),
         }
     }
@@ -51,7 +54,6 @@ impl Gate {
 
     pub(super) fn end_all(&mut self, wakers: &mut Vec<Waker>) {
         self.senders.end_all(wakers);
-        self.listeners.notify_all(wakers);
     }
 
     pub(super) fn occupied(&self) -> usize {
@@ -277,11 +279,12 @@ impl<T> Queue<T> {
         wake_all(wakers);
     }
 
-    /// Counts values that the last receiver left behind.
-    pub(super) fn discarded(&self, count: u64) {
+    /// The last receiver is gone, and left so many values behind: the last thing there is to report.
+    pub(super) fn abandoned(&self, count: u64) {
         let mut wakers = Vec::new();
         let mut gate = lock(&self.gate);
         gate.discarded += count;
+        gate.abandoned = true;
         gate.listeners.notify_all(&mut wakers);
         drop(gate);
         wake_all(wakers);
