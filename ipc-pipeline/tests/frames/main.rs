@@ -1,0 +1,7 @@
+//! Bytes of the link protocol as they really come: in any pieces, with any numbers, wrong, and meaningless.
+
+mod chunking;
+mod garbage;
+mod numbers;
+mod support;
+mod violations;
