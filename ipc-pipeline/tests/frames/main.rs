@@ -2,6 +2,7 @@
 
 mod chunking;
 mod garbage;
+mod limits;
 mod numbers;
 mod support;
 mod violations;
