@@ -272,7 +272,10 @@ impl<T> Drop for OutgoingLink<T> {
                 return;
             }
             runtime.spawn(async move {
-                tokio::time::sleep(shared.config.linger).await;
+                // The driver says when it is over: nothing lingers for longer than it has something to deliver.
+                let mut status = shared.status.subscribe();
+                let over = status.wait_for(|status| matches!(status, Status::Closed | Status::Refused(_)));
+                let _ = timeout(shared.config.linger, over).await;
                 shared.command(|state| state.stopped = true);
             });
         } else {
