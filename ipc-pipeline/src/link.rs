@@ -6,15 +6,20 @@
 
 mod config;
 mod connector;
+mod cursor;
 mod delivery;
 mod dial;
 mod driver;
 mod inbox;
 mod intake;
 mod outgoing;
+mod oversize;
+mod permit;
 mod receiver;
 mod sender;
 mod session;
+mod shared;
+mod sink;
 mod status;
 mod ticker;
 
@@ -23,6 +28,8 @@ pub use connector::Connector;
 pub use delivery::{Delivery, Event, RecvError, SourceId, SourceInfo};
 pub use intake::{Greeting, Intake};
 pub use outgoing::{Aborted, LinkControl, OutgoingLink, Undelivered};
+pub use permit::Permit;
 pub use receiver::{Receiver, ReceiverCounters};
-pub use sender::{LinkSink, Permit, SendManyError, Sender, Sending};
+pub use sender::{SendManyError, Sender, Sending};
+pub use sink::LinkSink;
 pub use status::{LostReason, Room, Status};

@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::{
     Connector, LinkNames, LostReason, Status,
     dial::{Greeted, greet},
-    sender::{Flushed, Shared, State},
+    shared::{Flushed, Shared, State},
 };
 use crate::protocol::{Control, ControlReader, End, ProtocolError, Refusal, Welcome};
 

@@ -11,10 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    AckMode, ReceiverConfig, RecvError, SourceId,
-    session::{OversizeSlot, Session},
-};
+use super::{AckMode, ReceiverConfig, RecvError, SourceId, oversize::OversizeSlot, session::Session};
 use crate::protocol::{
     Answer, Arrival, Control, FrameReader, Hello, Incoming, IncomingConfig, Refusal, Run, SEGMENT_LEN,
     Segment, SessionId,

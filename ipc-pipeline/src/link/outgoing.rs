@@ -11,7 +11,7 @@ use std::{
 use ipc_transport::{Encoder, Error};
 use tokio::{runtime::Handle, time::timeout};
 
-use super::{Connector, LinkConfig, LinkNames, Sender, Status, driver, sender::Shared};
+use super::{Connector, LinkConfig, LinkNames, Sender, Status, driver, shared::Shared};
 use crate::protocol::{Delivered, End, Refusal, SessionId};
 
 /// How long an abort waits for the receiver's answer.

@@ -1,11 +1,10 @@
 //! One session at its receiving end: the machine, the half that answers, and how far the application has come.
 
 use std::{
-    collections::VecDeque,
     io,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -14,7 +13,7 @@ use std::{
 use ipc_transport::WriteHalf;
 use tokio::io::AsyncWrite;
 
-use super::{SourceId, ticker};
+use super::{SourceId, oversize::OversizeSlot, ticker};
 use crate::protocol::{Control, Incoming, SessionId, Taken};
 
 /// A session, shared by the task that reads its connection and the task that takes its values.
@@ -194,7 +193,7 @@ impl Session {
     }
 
     /// Has the ticker look at this session in 5 ms; at most one entry of it stands there.
-    fn arm(self: &Arc<Self>) {
+    pub(super) fn arm(self: &Arc<Self>) {
         if !self.armed.swap(true, Ordering::Relaxed) {
             ticker::arm(self);
         }
@@ -403,52 +402,5 @@ impl Core {
         if !self.driver.as_ref().is_some_and(|known| known.will_wake(waker)) {
             self.driver = Some(waker.clone());
         }
-    }
-}
-
-/// The one value larger than a window that a receiving end lets in at a time, in order of asking.
-#[derive(Default)]
-pub(super) struct OversizeSlot {
-    state: Mutex<SlotState>,
-}
-
-#[derive(Default)]
-struct SlotState {
-    taken: bool,
-    queue: VecDeque<(SessionId, Weak<Session>)>,
-}
-
-impl OversizeSlot {
-    fn acquire(&self, session: &Arc<Session>) -> bool {
-        let mut state = self.lock();
-        let first = state.queue.front().is_none_or(|(id, _)| *id == session.id);
-        if !state.taken && first {
-            state.queue.pop_front();
-            state.taken = true;
-            return true;
-        }
-        if !state.queue.iter().any(|(id, _)| *id == session.id) {
-            state.queue.push_back((session.id, Arc::downgrade(session)));
-        }
-        false
-    }
-
-    fn release(&self) {
-        let mut state = self.lock();
-        state.taken = false;
-        let next = state.queue.front().and_then(|(_, session)| session.upgrade());
-        drop(state);
-        if let Some(session) = next {
-            // Through the ticker's thread, as this one holds its own session's lock.
-            session.arm();
-        }
-    }
-
-    fn forget(&self, session: &Session) {
-        self.lock().queue.retain(|(id, _)| *id != session.id);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, SlotState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
