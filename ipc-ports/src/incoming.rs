@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_core::Stream;
-use ipc_pipeline::link::{Delivery, Event, Receiver, ReceiverCounters, RecvError, SourceId, SourceInfo};
+use ipc_pipeline::link::{Delivery, Event, Intake, Receiver, ReceiverCounters, RecvError, SourceId, SourceInfo};
 use tokio::sync::Mutex;
 
 use crate::node::Shared;
@@ -151,7 +151,8 @@ impl<T: 'static> IncomingPort<T> {
 
     /// A receiver that many tasks can share: first come, first served.
     pub fn into_shared(self) -> SharedIncomingPort<T> {
-        SharedIncomingPort { port: Arc::new(Mutex::new(self)) }
+        let intake = self.receiver_ref().intake();
+        SharedIncomingPort { port: Arc::new(Mutex::new(self)), intake }
     }
 }
 
@@ -179,11 +180,13 @@ impl<T> fmt::Debug for IncomingPort<T> {
 /// An incoming port that tasks share; each value goes to exactly one of them, in the order in which they asked.
 pub struct SharedIncomingPort<T> {
     port: Arc<Mutex<IncomingPort<T>>>,
+    /// Closes the port while another task holds it and waits.
+    intake: Intake,
 }
 
 impl<T> Clone for SharedIncomingPort<T> {
     fn clone(&self) -> Self {
-        Self { port: self.port.clone() }
+        Self { port: self.port.clone(), intake: self.intake.clone() }
     }
 }
 
@@ -199,6 +202,17 @@ impl<T: 'static> SharedIncomingPort<T> {
     /// Dropping the future gives up the place in the queue; no value is lost by it.
     pub async fn recv(&self) -> Result<Delivery<T>, RecvError> {
         self.port.lock().await.recv().await
+    }
+
+    /// Closes the port for good, as [`IncomingPort::close`] does; receives that wait end with [`RecvError::Closed`].
+    ///
+    /// Its name is free once the last handle is dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes all the same, if it was polled.
+    pub async fn close(&self) {
+        self.intake.close().await;
     }
 
     /// The port back, if this was the last handle.

@@ -367,6 +367,10 @@ impl Inbox {
             // What was released and not yet reported must not come again to a successor, nor hold up a close.
             core.report(&session);
             let released = core.machine.released();
+            if !closed {
+                // What was taken just now is not for a successor; a DETACH carries no number.
+                core.report(&session);
+            }
             let waker = core.leave(if closed { Control::Closed { released } } else { Control::Detach });
             drop(core);
             if let Some(waker) = waker {

@@ -205,6 +205,16 @@ impl Intake {
         self.inbox.idle().await;
     }
 
+    /// Closes the receiver for good, as [`Receiver::close`](super::Receiver::close) does, while somebody waits in it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes all the same, if it was polled.
+    pub async fn close(&self) {
+        self.inbox.leave(true);
+        self.inbox.idle().await;
+    }
+
     /// Whether the receiver was closed for good.
     pub fn is_closed(&self) -> bool {
         self.inbox.is_closed()
