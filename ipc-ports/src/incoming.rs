@@ -8,7 +8,9 @@ use std::{
 };
 
 use futures_core::Stream;
-use ipc_pipeline::link::{Delivery, Event, Intake, Receiver, ReceiverCounters, RecvError, SourceId, SourceInfo};
+use ipc_pipeline::link::{
+    Delivery, Event, Intake, Receiver, ReceiverCounters, RecvError, SourceId, SourceInfo,
+};
 use tokio::sync::Mutex;
 
 use crate::node::Shared;

@@ -11,7 +11,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ipc_transport::{Backoff, ReadHalf, WriteHalf};
@@ -27,16 +27,26 @@ use crate::protocol::{Control, ControlReader, End, ProtocolError, Refusal, Welco
 /// Reads and writes of one turn before others get theirs.
 const TURNS: usize = 16;
 
+/// A connection that lasted this long was worth dialling at once again, whatever it moved.
+const LASTING: Duration = Duration::from_secs(1);
+
 /// Drives a sending end until it is over.
 pub(super) async fn run(shared: Arc<Shared>, connector: Arc<dyn Connector>, names: LinkNames, codec: String) {
     let mut backoff = Backoff::new(shared.config.backoff.clone(), fastrand::u64(..));
     shared.status.send_replace(Status::Waiting);
+    let mut released_before = 0;
     while !shared.lock().is_over() {
+        let began = Instant::now();
         match attempt(&shared, &*connector, &names, &codec).await {
             Attempt::Lost(reason) => {
                 tracing::debug!(?reason, "connection lost");
                 shared.status.send_replace(Status::Lost(reason));
-                backoff.reset();
+                // A peer that welcomes and hangs up at once must not be dialled in a busy loop.
+                let released = shared.lock().machine.counters().released;
+                if released > released_before || began.elapsed() >= LASTING {
+                    backoff.reset();
+                }
+                released_before = released;
             }
             Attempt::Interrupted => continue,
             Attempt::NotNow => {}

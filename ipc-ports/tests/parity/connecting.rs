@@ -2,10 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use ipc_pipeline::protocol::{Answer, Control, Hello, PREAMBLE_LEN, Preamble, ProtocolError, SessionId, Welcome};
+use ipc_pipeline::protocol::{
+    Answer, Control, Hello, PREAMBLE_LEN, Preamble, ProtocolError, SessionId, Welcome,
+};
 use ipc_ports::{ConnectError, NodeConfig, PortConfig, Refusal, SendErrorReason, Status};
 use ipc_transport::{
-    Connection, ConnectOptions, Endpoint, ListenOptions, Listener, ReadHalf, StaticNaming, Transports, WriteHalf,
+    ConnectOptions, Connection, Endpoint, ListenOptions, Listener, ReadHalf, StaticNaming, Transports,
+    WriteHalf,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -161,7 +164,11 @@ fn garbage_at_the_listener_is_counted_and_refused() {
         writer.write_all(&hello.encode().unwrap()).await.unwrap();
         assert!(matches!(read_answer(&mut reader).await, Answer::Welcome(_)));
         writer.write_all(&frames[20..]).await.unwrap();
-        assert_eq!(reader.read_to_end(&mut Vec::new()).await.unwrap_or(0), 0, "values without a RESUME are not taken");
+        assert_eq!(
+            reader.read_to_end(&mut Vec::new()).await.unwrap_or(0),
+            0,
+            "values without a RESUME are not taken"
+        );
 
         out.send(7).await.unwrap();
         assert_eq!(*inp.recv().await.unwrap(), 7);
@@ -177,7 +184,8 @@ fn protocol_errors_of_the_receiving_end_are_typed_and_survived() {
         let at = Endpoint::unix(world.path().join("impostor.sock")).unwrap();
         let transports = Transports::local();
         let mut listener = transports.listen(&at, &ListenOptions::default()).await.unwrap();
-        let naming = StaticNaming::new().with("impostor", at).with("process1", "tcp://127.0.0.1:0".parse().unwrap());
+        let naming =
+            StaticNaming::new().with("impostor", at).with("process1", "tcp://127.0.0.1:0".parse().unwrap());
         let one = ipc_ports::Node::start(NodeConfig::new("process1").naming(naming)).await.unwrap();
         let out = one.outgoing::<u64>("OUT").unwrap();
         let mut status = out.status();
@@ -205,7 +213,10 @@ fn protocol_errors_of_the_receiving_end_are_typed_and_survived() {
         writer.write_all(&Answer::Welcome(welcome(0)).encode()).await.unwrap();
         writer.write_all(&[8, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]).await.unwrap();
         let reason = lost(&mut status).await;
-        assert!(matches!(reason, ProtocolError::UnexpectedFrame { .. } | ProtocolError::MalformedFrame { .. }), "{reason}");
+        assert!(
+            matches!(reason, ProtocolError::UnexpectedFrame { .. } | ProtocolError::MalformedFrame { .. }),
+            "{reason}"
+        );
 
         // Takes credit back.
         let (_, mut writer, _) = greeted(&mut *listener).await;
@@ -238,7 +249,10 @@ fn a_sender_with_the_wrong_sequence_is_cut_off() {
         for frames in [
             [Control::Resume { first: 3, maybe_seen_until: 0 }, Control::Fin],
             [Control::Resume { first: 1, maybe_seen_until: 0 }, Control::Checkpoint { next: 2, waiting: 0 }],
-            [Control::Resume { first: 1, maybe_seen_until: 0 }, Control::Resume { first: 1, maybe_seen_until: 0 }],
+            [
+                Control::Resume { first: 1, maybe_seen_until: 0 },
+                Control::Resume { first: 1, maybe_seen_until: 0 },
+            ],
             [Control::Resume { first: 1, maybe_seen_until: 0 }, Control::Aborted { released: 0, taken: 0 }],
         ] {
             let (mut reader, mut writer) = dial(&world, "process2").await;

@@ -130,7 +130,8 @@ fn closing_an_incoming_port_gives_blocked_values_back() {
         let inp = two.incoming::<u64>("IN").unwrap();
         let mut producers = Vec::new();
         for number in 0..3 {
-            let out = one.outgoing_with::<u64>(&format!("OUT{number}"), PortConfig::new().capacity(2)).unwrap();
+            let out =
+                one.outgoing_with::<u64>(&format!("OUT{number}"), PortConfig::new().capacity(2)).unwrap();
             out.connect("process2", "IN").unwrap();
             out.connected().await.unwrap();
             fill(&out, 0..2);

@@ -46,9 +46,10 @@ impl World {
 
     /// Names in a table: TCP on the loopback, at ports that the system picks.
     pub(crate) fn tcp() -> Self {
-        let naming = ["process1", "process2", "process3"].into_iter().fold(StaticNaming::new(), |naming, name| {
-            naming.with(name, "tcp://127.0.0.1:0".parse().unwrap())
-        });
+        let naming =
+            ["process1", "process2", "process3"].into_iter().fold(StaticNaming::new(), |naming, name| {
+                naming.with(name, "tcp://127.0.0.1:0".parse().unwrap())
+            });
         Self { naming: Arc::new(naming), directory: Arc::new(TempDir::new().unwrap()) }
     }
 
@@ -82,7 +83,8 @@ pub(crate) fn everywhere<F: Future<Output = ()>>(scenario: impl Fn(World) -> F) 
             let world = transport();
             run(threads, scenario(world.clone()));
             let left = fs::read_dir(world.path()).unwrap().filter_map(Result::ok);
-            let sockets: Vec<_> = left.filter(|entry| entry.path().extension() == Some("sock".as_ref())).collect();
+            let sockets: Vec<_> =
+                left.filter(|entry| entry.path().extension() == Some("sock".as_ref())).collect();
             assert!(sockets.is_empty(), "sockets were left behind: {sockets:?}");
         }
     }
