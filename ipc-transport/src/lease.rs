@@ -271,7 +271,10 @@ async fn lock(site: &Site, options: &LeaseOptions) -> Result<File, Error> {
             Err(TryLockError::WouldBlock) => {
                 // It may be held by another claimer that is about to let go, or by a child between fork and exec.
                 taken += 1;
-                if taken == TRIES {
+                // A record of a process that is gone may soon be that of a claimer that has just won; only after a
+                // while it tells of a forked child.
+                let is_stale = Record::read(&file).is_some_and(Record::is_gone);
+                if taken >= if is_stale { PATIENT_TRIES } else { TRIES } {
                     return Err(explain(site, &file, options).await?);
                 }
                 sleep(jitter()).await;
@@ -282,27 +285,27 @@ async fn lock(site: &Site, options: &LeaseOptions) -> Result<File, Error> {
 }
 
 /// Why a lock is taken.
+///
+/// A holder that lives is not said hello to: it would have to accept and wonder about a connection that says nothing.
 async fn explain(site: &Site, file: &File, options: &LeaseOptions) -> Result<Error, Error> {
-    let record = Record::read(file);
-    let gone = record.is_some_and(Record::is_gone);
     let in_use = |holder| Error::AddrInUse { endpoint: site.endpoint().clone(), holder };
-    let recorded = record.map(|record| record.pid);
+    let Some(record) = Record::read(file) else { return Ok(in_use(None)) };
+    if !record.is_gone() {
+        return Ok(in_use(Some(record.pid)));
+    }
     let answer = match site.find_socket()? {
         Some(_) => say_hello(site, options).await?,
         None => Answer::Refused,
     };
-    Ok(match (answer, record) {
-        (Answer::Answered { pid }, _) => in_use(pid.or(recorded)),
-        (Answer::Connected { pid }, _) if !gone || pid.is_some_and(|pid| !record::is_gone(pid)) => {
-            in_use(pid.or(recorded))
-        }
+    Ok(match answer {
+        Answer::Answered { pid } => in_use(pid.or(Some(record.pid))),
+        // Somebody else listens there, with or without a lease of its own.
+        Answer::Connected { pid: Some(pid) } if !record::is_gone(pid) => in_use(Some(pid)),
         // A claimer that has just won overwrites the record first thing, so a record that stays is the holder's.
-        (Answer::Connected { .. } | Answer::Refused, Some(record))
-            if gone && Record::read(file) == Some(record) =>
-        {
+        Answer::Connected { .. } | Answer::Refused if Record::read(file) == Some(record) => {
             Error::LeaseHeldByFork { name: site.endpoint().to_string(), holder: record.pid }
         }
-        _ => in_use(recorded),
+        Answer::Connected { .. } | Answer::Refused => in_use(Record::read(file).map(|record| record.pid)),
     })
 }
 
@@ -319,6 +322,8 @@ fn jitter() -> Duration {
 
 /// How often a claimer tries a lock that is taken, and says hello to a listener that may be dying.
 const TRIES: u32 = 6;
+/// The same while the lock file names a process that is gone; about a tenth of a second.
+const PATIENT_TRIES: u32 = 40;
 /// How often the lock file may be replaced under a claimer before it gives up; each time is somebody's mistake.
 const MAX_REPLACED: u32 = 100;
 const HELLO_TIMEOUT: Duration = Duration::from_secs(1);

@@ -31,7 +31,8 @@ pub(crate) use listener::listen_with;
 ///
 /// **Abstract names** have no file and no lock; the kernel gives each to one listener at a time and frees it at once.
 /// They are not protected by a directory's mode and are visible to every container that shares the network
-/// namespace: the [`Access`] rule alone decides there.
+/// namespace: the [`Access`] rule alone decides there. Who holds one that is in use is not told, as nobody can find
+/// out without disturbing the holder.
 ///
 /// **Identity.** Both sides check the other's user as the kernel tells it against their [`Access`] rule, the same
 /// user by default: the acceptor so that strangers stay out, the dialler so that it does not talk to a stranger who
@@ -71,7 +72,7 @@ impl Transport for UnixTransport {
     async fn listen(&self, at: &Endpoint, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {
         runtime()?;
         let Some(path) = at.unix_path() else {
-            return listener::listen_abstract(at, options).await;
+            return listener::listen_abstract(at, options);
         };
         Lease::claim_site(Site::of_path(at, path)?, &self.lease).await?.listen(options)
     }
@@ -95,7 +96,8 @@ async fn dial(to: &Endpoint) -> Result<UnixStream, Error> {
             Ok(stream) => return Ok(stream),
             Err(error) => match Errno::from_io_error(&error) {
                 Some(Errno::AGAIN) => sleep(backoff.next_delay(Instant::now())).await,
-                Some(Errno::CONNREFUSED) => return Err(explain_refusal(to)),
+                // A reset says that the listener was closed while this connection waited to be accepted.
+                Some(Errno::CONNREFUSED | Errno::CONNRESET) => return Err(explain_refusal(to)),
                 _ => return Err(Error::io("connect", to, error)),
             },
         }

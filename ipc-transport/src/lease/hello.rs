@@ -59,7 +59,8 @@ impl Hello for ConnectHello {
                 })
             }
             Err(error) => match Errno::from_io_error(&error) {
-                Some(Errno::CONNREFUSED | Errno::NOENT) => Ok(Answer::Refused),
+                // A reset says that the listener was closed while this connection waited to be accepted.
+                Some(Errno::CONNREFUSED | Errno::CONNRESET | Errno::NOENT) => Ok(Answer::Refused),
                 // A full backlog, and a socket of another type, are listeners all the same.
                 Some(Errno::AGAIN | Errno::PROTOTYPE) => Ok(Answer::Connected { pid: None }),
                 _ => Err(Error::io("say hello", at, error)),

@@ -32,10 +32,7 @@ pub(crate) fn listen_with(lease: Lease, options: &ListenOptions) -> Result<Box<d
 }
 
 /// Listens at an abstract name, which the kernel gives to one listener at a time.
-pub(super) async fn listen_abstract(
-    at: &Endpoint,
-    options: &ListenOptions,
-) -> Result<Box<dyn Listener>, Error> {
+pub(super) fn listen_abstract(at: &Endpoint, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {
     let Some(name) = at.unix_abstract_name().and_then(|_| kernel_path(at)) else {
         return Err(Error::UnknownScheme { scheme: at.scheme().to_owned() });
     };
@@ -44,22 +41,14 @@ pub(super) async fn listen_abstract(
     }
     let listener = SockAddr::unix(&*name)
         .and_then(|address| publish::new_socket(&address, options, || Ok(())))
-        .map_err(|error| Error::io("bind", at, error));
-    match listener {
-        Ok(listener) => Ok(Box::new(UnixAcceptor {
-            listener: Some(listener),
-            local: at.clone(),
-            options: options.clone(),
-            hold: None,
-            pause: AcceptPause::default(),
-        })),
-        Err(Error::AddrInUse { endpoint, .. }) => {
-            let stream = UnixStream::connect(&*name).await.ok();
-            let pid = stream.and_then(|stream| stream.peer_cred().ok()?.pid());
-            Err(Error::AddrInUse { endpoint, holder: pid.and_then(|pid| u32::try_from(pid).ok()) })
-        }
-        Err(error) => Err(error),
-    }
+        .map_err(|error| Error::io("bind", at, error))?;
+    Ok(Box::new(UnixAcceptor {
+        listener: Some(listener),
+        local: at.clone(),
+        options: options.clone(),
+        hold: None,
+        pause: AcceptPause::default(),
+    }))
 }
 
 /// A listening Unix socket.

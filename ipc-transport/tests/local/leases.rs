@@ -2,18 +2,15 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
-    sync::{
-        Arc, Barrier,
-        atomic::{AtomicUsize, Ordering},
-    },
+    os::unix::fs::{MetadataExt as _, symlink},
+    sync::{Barrier, Mutex},
     thread,
 };
 
 use ipc_transport::{Error, Lease, LeaseOptions, ListenOptions, RuntimeDirectory};
 
 use super::support::{
-    Role, TempDir, connect, echo, leave_stale_socket, listen, rounds, serve_echo, watchdog,
+    Role, TempDir, connect, echo, leave_stale_socket, listen, rounds, serve_echo, wait_until_silent, watchdog,
 };
 
 /// the refusal names the process, and the first keeps serving.
@@ -45,12 +42,12 @@ fn of_racing_starters_over_a_stale_socket_exactly_one_wins() {
 /// Races 2 to 16 starters, each on its own thread, over and over.
 fn race(rounds: usize) {
     const STARTERS: usize = 16;
-    let directory = Arc::new(TempDir::new());
-    let (gate, winners) = (Arc::new(Barrier::new(STARTERS)), Arc::new(AtomicUsize::new(0)));
-    let starters: Vec<_> = (0..STARTERS)
-        .map(|starter| {
-            let (directory, gate, winners) = (directory.clone(), gate.clone(), winners.clone());
-            thread::spawn(move || {
+    let directory = TempDir::new();
+    let (gate, outcomes) = (Barrier::new(STARTERS), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for starter in 0..STARTERS {
+            let (directory, gate, outcomes) = (&directory, &gate, &outcomes);
+            scope.spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 for round in 0..rounds {
                     let racing = 2 + round % (STARTERS - 1);
@@ -59,33 +56,45 @@ fn race(rounds: usize) {
                     let at = directory.endpoint(&name);
                     if starter == 0 {
                         leave_stale_socket(at.unix_path().unwrap());
-                        winners.store(0, Ordering::Relaxed);
-                    }
-                    gate.wait();
-                    let won = (starter < racing).then(|| runtime.block_on(listen(&at)));
-                    match &won {
-                        Some(Ok(_)) => {
-                            winners.fetch_add(1, Ordering::Relaxed);
+                        if round % 3 == 0 {
+                            fs::write(directory.file(&format!("{name}.lock")), record_of_the_dead()).unwrap();
                         }
-                        Some(Err(Error::AddrInUse { .. })) | None => {}
-                        Some(Err(other)) => panic!("{other}: {other:?}"),
+                        outcomes.lock().unwrap().clear();
                     }
                     gate.wait();
-                    assert_eq!(winners.load(Ordering::Relaxed), 1, "round {round} with {racing} starters");
-                    if let Some(Ok(listener)) = won {
-                        runtime.block_on(async {
-                            connect(&at).await.unwrap();
-                            listener.close().await.unwrap();
+                    let mut listener = None;
+                    if starter < racing {
+                        let outcome = runtime.block_on(async {
+                            let listening = listen(&at).await?;
+                            listener = Some(listening);
+                            connect(&at).await.map(drop)
                         });
+                        outcomes.lock().unwrap().push(outcome.map_err(|error| format!("{error:?}")));
                     }
                     gate.wait();
+                    // Nobody panics before all are through the gate: the others would wait there for ever.
+                    let outcomes = outcomes.lock().unwrap().clone();
+                    if let Some(listener) = listener {
+                        runtime.block_on(listener.close()).unwrap();
+                    }
+                    gate.wait();
+                    let winners = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+                    let refused = |outcome: &&Result<(), String>| {
+                        outcome.as_ref().is_err_and(|error| error.starts_with("AddrInUse"))
+                    };
+                    let losers = outcomes.iter().filter(refused).count();
+                    assert_eq!((winners, losers), (1, racing - 1), "round {round}: {outcomes:?}");
                 }
-            })
-        })
-        .collect();
-    for starter in starters {
-        starter.join().unwrap();
-    }
+            });
+        }
+    });
+}
+
+/// What a killed holder leaves in its lock file.
+fn record_of_the_dead() -> String {
+    let namespace = fs::metadata("/proc/self/ns/pid").map_or(0, |metadata| metadata.ino());
+    // Larger than any id that the system gives.
+    format!("{} {namespace}\n", i32::MAX)
 }
 
 /// X-02, P-31: a start after a kill -9 succeeds at once.
@@ -209,6 +218,7 @@ async fn a_live_listener_without_a_lease_is_not_displaced() {
         );
     }
     drop(stranger);
+    wait_until_silent(at.unix_path().unwrap());
     watchdog(listen(&at)).await.unwrap();
 }
 

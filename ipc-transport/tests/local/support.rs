@@ -6,7 +6,10 @@ use std::{
     fs,
     future::Future,
     io::{BufRead as _, BufReader},
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::{
+        fs::DirBuilderExt as _,
+        net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
@@ -76,7 +79,18 @@ impl Drop for TempDir {
 /// Leaves a socket that nobody serves, as a killed process does.
 pub(crate) fn leave_stale_socket(path: &Path) {
     let _ = fs::remove_file(path);
-    drop(std::os::unix::net::UnixListener::bind(path).unwrap());
+    drop(StdUnixListener::bind(path).unwrap());
+    wait_until_silent(path);
+}
+
+/// Waits until nobody listens at a path any more.
+///
+/// Other tests of this process start programs all the time, and a child that is about to do so has a copy of every
+/// descriptor for a moment.
+pub(crate) fn wait_until_silent(path: &Path) {
+    while StdUnixStream::connect(path).is_ok() {
+        thread::yield_now();
+    }
 }
 
 pub(crate) async fn listen(at: &Endpoint) -> Result<Box<dyn Listener>, Error> {

@@ -67,8 +67,14 @@ async fn a_second_listener_at_a_live_port_is_refused() {
     watchdog(async { echo(connect(&at.parse().unwrap()).await.unwrap(), b"first").await.unwrap() }).await;
     serving.abort();
     let _ = serving.await;
-    // Connections of the old one may linger in TIME_WAIT; the port is free all the same.
-    listen(&at).await.unwrap();
+    // Connections of the old one may linger in TIME_WAIT; the port is free all the same, as soon as no child that is
+    // about to start a program has a copy of the old listener.
+    watchdog(async {
+        while listen(&at).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -128,10 +128,7 @@ async fn an_abstract_name_has_one_listener_and_no_file() {
     let listener = listen(&at).await.unwrap();
     assert_eq!(listener.local_endpoint(), &at);
     let error = listen(&at).await.unwrap_err();
-    assert!(
-        matches!(&error, Error::AddrInUse { holder: Some(pid), .. } if *pid == std::process::id()),
-        "{error}"
-    );
+    assert!(matches!(&error, Error::AddrInUse { holder: None, .. }), "{error}");
     let serving = tokio::spawn(serve_echo(listener));
     watchdog(async { echo(connect(&at).await.unwrap(), b"abstract").await.unwrap() }).await;
     assert!(directory.list().is_empty());

@@ -1,0 +1,55 @@
+//! The transports of this machine keep the contract, on both flavours of the runtime.
+//!
+//! They have a process to themselves: where tests start programs, a child that is about to do so has a copy of every
+//! listener for a moment, and an address that was closed is not free at once.
+
+#![cfg(all(feature = "unix", feature = "tcp"))]
+#![allow(clippy::unwrap_used, reason = "a test may unwrap, its helpers too")]
+
+use std::{env, fs, os::unix::fs::DirBuilderExt as _, path::PathBuf};
+
+use ipc_testkit::{conformance::transport::Subject, transport_conformance};
+use ipc_transport::{Endpoint, Lease, LeaseOptions, TcpTransport, UnixTransport};
+
+/// A fresh directory that is removed with everything in it.
+struct TempDir(PathBuf);
+
+impl TempDir {
+    fn new() -> Self {
+        let path = env::temp_dir().join(format!("ipc-{:016x}", fastrand::u64(..)));
+        fs::DirBuilder::new().mode(0o700).create(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+transport_conformance!(unix_path, || {
+    let directory = TempDir::new();
+    let at = Endpoint::unix(directory.0.join("a.sock")).unwrap();
+    Subject::new(UnixTransport::new(), at).keeping(directory)
+});
+
+#[cfg(target_os = "linux")]
+transport_conformance!(unix_abstract, || {
+    // The name of a fresh directory is as good as a fresh name.
+    let directory = TempDir::new();
+    let at = Endpoint::unix_abstract(directory.0.as_os_str().as_encoded_bytes()).unwrap();
+    Subject::new(UnixTransport::new(), at).keeping(directory)
+});
+
+transport_conformance!(tcp, || Subject::new(TcpTransport::new(), "tcp://127.0.0.1:0".parse().unwrap()));
+
+/// Futures of claims run on any thread of a runtime, and so do what they give.
+#[test]
+fn claims_can_move_between_threads() {
+    fn assert_send<T: Send>(_: &T) {}
+    let directory = TempDir::new();
+    let runtime_directory = ipc_transport::RuntimeDirectory::at(&directory.0).unwrap();
+    let options = LeaseOptions::default();
+    assert_send(&Lease::claim(&runtime_directory, "a", &options));
+}
