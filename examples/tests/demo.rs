@@ -1,4 +1,5 @@
 //! The main job as a person runs it: its exit status, its figures, and that it leaves nothing behind.
+#![allow(clippy::unwrap_used, reason = "a test may unwrap, its helpers too")]
 
 use std::{
     fs,

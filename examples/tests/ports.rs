@@ -1,4 +1,5 @@
 //! The example `ports`, as the two terminals run it.
+#![allow(clippy::unwrap_used, reason = "a test may unwrap, its helpers too")]
 
 use std::{
     fs,

@@ -5,7 +5,6 @@ use std::time::Duration;
 use ipc_ports::{
     AckMode, Delivery, IncomingPort, Node, NodeConfig, OutgoingPort, Permit, PortConfig, RecvError, Status,
 };
-use ipc_transport::TcpTransport;
 use tokio::{
     runtime::{Builder, Runtime},
     sync::watch,
@@ -27,9 +26,7 @@ async fn node(site: &Site, name: &str) -> Result<Node, Failure> {
     let table = [(CONSUMER, site.tcp_port), (name, 0)];
     let table = if name == CONSUMER { &table[..1] } else { &table[..] };
     let naming = site.transport.naming(&site.directory, table).map_err(Failure::port("set the naming up"))?;
-    Node::start(NodeConfig::new(name).shared_naming(naming).transport(TcpTransport::new()))
-        .await
-        .map_err(Failure::port("start the node"))
+    Node::start(NodeConfig::new(name).shared_naming(naming)).await.map_err(Failure::port("start the node"))
 }
 
 /// A producer's end.

@@ -1,0 +1,103 @@
+//! What a measurement comes to: the JSON line.
+
+use std::{
+    io::{self, Write as _},
+    time::Duration,
+};
+
+use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+
+use super::cli::{Named as _, Plan};
+
+/// One measurement. The field names are the keys of the JSON line.
+#[derive(Debug, Serialize)]
+pub(crate) struct Figures {
+    face: String,
+    transport: Option<&'static str>,
+    work: String,
+    size: usize,
+    capacity: usize,
+    batch: u64,
+    runtime: String,
+    pin: String,
+    msgs: u64,
+    secs: f64,
+    rate: f64,
+    gib_per_s: f64,
+    p50_ns: Option<u64>,
+    p99_ns: Option<u64>,
+    cpu_s: f64,
+}
+
+impl Figures {
+    /// Works the figures out. `transport` is false where nothing lies between the two ends.
+    pub(crate) fn new(
+        plan: &Plan,
+        transport: bool,
+        took: Duration,
+        cpu: Duration,
+        mut times: Vec<u64>,
+    ) -> Self {
+        let secs = took.as_secs_f64().max(1e-9);
+        let msgs = plan.count();
+        times.sort_unstable();
+        Self {
+            face: plan.face.name(),
+            transport: transport.then(|| plan.transport.name()),
+            work: plan.work.name(),
+            size: plan.size(),
+            capacity: plan.capacity.get(),
+            batch: plan.batch(),
+            runtime: plan.runtime.name(),
+            pin: plan.pin.name(),
+            msgs,
+            secs: round(secs, 6),
+            rate: round(msgs as f64 / secs, 1),
+            gib_per_s: round((msgs as f64) * (plan.size() as f64) / secs / f64::from(1 << 30), 4),
+            p50_ns: percentile(&times, 50),
+            p99_ns: percentile(&times, 99),
+            cpu_s: round(cpu.as_secs_f64(), 6),
+        }
+    }
+
+    /// Prints the line.
+    pub(crate) fn print(&self) -> io::Result<()> {
+        let line = serde_json::to_string(self).expect("numbers and text are always JSON");
+        writeln!(io::stdout(), "{line}")
+    }
+}
+
+/// The value that `percent` of 100 do not exceed, from sorted values.
+fn percentile(sorted: &[u64], percent: usize) -> Option<u64> {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.checked_sub(1)?).copied()
+}
+
+fn round(value: f64, digits: i32) -> f64 {
+    let unit = 10_f64.powi(digits);
+    (value * unit).round() / unit
+}
+
+/// Processor time that this process has used, all threads, user and system.
+pub(crate) fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).expect("processor time is not negative"),
+        u32::try_from(time.tv_nsec).expect("nanoseconds are below a second"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_by_nearest_rank() {
+        let sorted: Vec<u64> = (1..=200).collect();
+        assert_eq!(percentile(&sorted, 50), Some(100));
+        assert_eq!(percentile(&sorted, 99), Some(198));
+        assert_eq!(percentile(&[7], 99), Some(7));
+        assert_eq!(percentile(&[], 50), None);
+    }
+}
