@@ -4,3 +4,8 @@ pub mod bench;
 pub mod demo;
 mod directory;
 mod joint;
+
+/// The examples of the README, compiled and run with the tests of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

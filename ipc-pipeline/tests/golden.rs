@@ -1,4 +1,5 @@
 //! The bytes of `docs/protocol.md`: every vector of that page, encoded and decoded.
+#![allow(clippy::unwrap_used, reason = "a test may unwrap, its helpers too")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

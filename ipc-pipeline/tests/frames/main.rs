@@ -1,4 +1,5 @@
 //! Bytes of the link protocol as they really come: in any pieces, with any numbers, wrong, and meaningless.
+#![allow(clippy::unwrap_used, reason = "a test may unwrap, its helpers too")]
 
 mod chunking;
 mod garbage;
