@@ -1,7 +1,7 @@
 //! The process-level benchmark: two real processes, one workload, one JSON line.
 //!
 //! The program starts itself again as the peer. The client (this process) sends and measures; the peer echoes or
-//! receives. Every face runs the very same loops over [`flow::Flow`], so that faces differ only in what moves the
+//! receives. Every face runs the very same loops over `flow::Flow`, so that faces differ only in what moves the
 //! values.
 
 mod cli;

@@ -44,5 +44,6 @@ async fn consume(role: &ConsumeRole) -> Result<(), Failure> {
     mouth.flush().await
 }
 
-/// Chunks per turn, reported with one write: small, so that a kill finds reports and acks in every state.
-const BATCH: usize = 8;
+/// Chunks per turn, reported with one write: few enough that a kill finds reports and acks in every state, and more
+/// than the system writes to a pipe in one piece, so that it finds lines half written, too.
+const BATCH: usize = 32;
