@@ -338,12 +338,6 @@ impl Core {
         }
     }
 
-    /// Puts an ack for everything unreported into the outgoing bytes, due or not.
-    pub(super) fn report(&mut self, session: &Arc<Session>) {
-        self.tick = true;
-        self.respond(session);
-    }
-
     /// Responds and writes from a task that is not the driver; `true` if the driver has to finish it.
     fn respond_now(&mut self, session: &Arc<Session>) -> bool {
         self.respond(session);
