@@ -175,12 +175,14 @@ impl Inbox {
             Ok(welcome) => welcome,
             Err(refusal) => return Admitted::Refused(refusal),
         };
+        // A sender that comes back only to hear that its end was seen does not begin the stream anew.
+        let open = !core.machine.is_ending();
         let writer = writer.take().expect("the caller brought the writing half");
         let (epoch, older) = session.attach(&mut core, writer, &Answer::Welcome(welcome).encode());
         let mut state = self.lock();
         state.drivers += 1;
-        state.set_phase(session.id, Phase::Attached, true);
-        state.armed = true;
+        state.set_phase(session.id, Phase::Attached, open);
+        state.armed |= open;
         drop(state);
         drop(core);
         Admitted::Attached { session, epoch, older }
@@ -367,10 +369,6 @@ impl Inbox {
             // What was released and not yet reported must not come again to a successor, nor hold up a close.
             core.report(&session);
             let released = core.machine.released();
-            if !closed {
-                // What was taken just now is not for a successor; a DETACH carries no number.
-                core.report(&session);
-            }
             let waker = core.leave(if closed { Control::Closed { released } } else { Control::Detach });
             drop(core);
             if let Some(waker) = waker {

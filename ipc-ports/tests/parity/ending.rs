@@ -176,10 +176,10 @@ fn waiting_receives_end_when_the_port_closes() {
         let mut own = Box::pin(shared.recv());
         assert!(is_pending(own.as_mut()).await);
         shared.close().await;
+        assert_eq!(own.await.unwrap_err(), RecvError::Closed);
         for receive in waiting {
             assert_eq!(receive.await.unwrap().unwrap_err(), RecvError::Closed);
         }
-        assert_eq!(own.await.unwrap_err(), RecvError::Closed);
         assert_eq!(shared.recv().await.unwrap_err(), RecvError::Closed);
         // The name is free, as the port is closed and not only its handles.
         drop(shared);
@@ -200,6 +200,7 @@ fn waiting_receives_end_when_the_node_shuts_down() {
         assert_eq!(ended.unwrap_err(), RecvError::Closed);
         down.unwrap();
         drop(inp);
+        out.status().wait_for(|status| matches!(status, Status::Lost(_))).await.unwrap();
         out.send(1).await.unwrap();
         let two = world.node("process2").await;
         let mut inp = two.incoming::<u64>("IN").unwrap();
@@ -249,6 +250,28 @@ fn the_stream_ends_when_every_producer_has_closed_and_everything_was_taken() {
         assert_eq!(*inp.recv().await.unwrap(), 10);
         third.close(LONG).await.unwrap();
         assert_eq!(inp.recv().await.unwrap_err(), RecvError::EndOfStream);
+    });
+}
+
+/// P-24: a sender whose connection breaks before it hears that its end was seen comes back, and ends nothing twice.
+#[test]
+fn the_end_of_a_stream_is_reported_once_however_often_the_connection_breaks() {
+    everywhere(|world| async move {
+        let (one, two) = world.pair().await;
+        let mut inp = two.incoming::<u64>("IN").unwrap();
+        for round in 0..100 {
+            let out = one.outgoing::<u64>("OUT").unwrap();
+            out.connect("process2", "IN").unwrap();
+            out.connected().await.unwrap();
+            out.send(round).await.unwrap();
+            let sender = out.sender();
+            let closing = tokio::spawn(out.close(LONG));
+            assert_eq!(*inp.recv().await.unwrap(), round);
+            sender.cut();
+            assert_eq!(inp.recv().await.unwrap_err(), RecvError::EndOfStream);
+            closing.await.unwrap().unwrap();
+            assert!(inp.try_recv().unwrap().is_none());
+        }
     });
 }
 
