@@ -192,6 +192,9 @@ impl Incoming {
         if self.received_values + values > self.max_values || self.received_bytes + bytes > self.max_bytes {
             return Err(self.credit_exceeded());
         }
+        if self.received >= u64::MAX - values {
+            return Err(ProtocolError::WrongSequence { theirs: u64::MAX, ours: self.next_number() });
+        }
         self.received += values;
         self.received_values += values;
         self.received_bytes += bytes;
@@ -253,6 +256,8 @@ impl Incoming {
                 self.received = self
                     .received
                     .checked_add(count)
+                    // The last number is never used, so that the one behind the newest always exists.
+                    .filter(|received| *received < u64::MAX)
                     .ok_or(ProtocolError::WrongSequence { theirs: count, ours: first })?;
                 if self.taken.number + 1 == first {
                     self.taken.number = self.received;
@@ -409,6 +414,11 @@ impl Incoming {
         self.received + 1
     }
 
+    /// The largest encoded value that is let in.
+    pub fn max_message(&self) -> usize {
+        self.config.max_message
+    }
+
     /// The highest number whole in the buffer or beyond.
     pub fn received(&self) -> u64 {
         self.received
@@ -463,7 +473,7 @@ impl Incoming {
         self.max_values = self.max_values.max(self.taken.values + self.window);
         self.promise_bytes();
         if self.need && self.next_size > 0 && self.oversize == OversizeState::None {
-            let fits = self.received_bytes + self.next_size <= self.max_bytes;
+            let fits = self.received_bytes.saturating_add(self.next_size) <= self.max_bytes;
             if !fits && self.next_size <= self.largest_frame() {
                 self.oversize = OversizeState::Wanted;
             }
@@ -487,7 +497,7 @@ impl Incoming {
     fn wanted_bytes(&self) -> u64 {
         let recent = self.received_bytes - self.received_at_report;
         let buffered = self.received_bytes - self.taken.bytes;
-        let demand = buffered + self.waiting.max(2 * recent);
+        let demand = buffered.saturating_add(self.waiting.max(2 * recent));
         demand.max(FLOOR_BYTES).min(self.config.max_window_bytes.max(FLOOR_BYTES))
     }
 
@@ -503,7 +513,7 @@ impl Incoming {
         self.taken.bytes + self.wanted_bytes() > self.max_bytes
             || self.next_size > 0
                 && self.oversize == OversizeState::None
-                && self.received_bytes + self.next_size > self.max_bytes
+                && self.received_bytes.saturating_add(self.next_size) > self.max_bytes
     }
 
     fn window_bytes_at_report(&self) -> u64 {

@@ -136,6 +136,8 @@ pub struct Outgoing {
     staged: Vec<u8>,
     staged_at: usize,
     checkpointed: u64,
+    /// The newest ping that was not answered: state, so that a peer cannot make answers pile up.
+    pong: Option<u64>,
     need: bool,
     need_pending: bool,
     /// Somebody waits for room.
@@ -169,6 +171,7 @@ impl Outgoing {
             staged: Vec::new(),
             staged_at: 0,
             checkpointed: u64::MAX,
+            pong: None,
             need: false,
             need_pending: false,
             held_up: false,
@@ -329,6 +332,7 @@ impl Outgoing {
         self.fin_staged = false;
         self.abort_staged = false;
         self.checkpointed = u64::MAX;
+        self.pong = None;
         let maybe_seen_until = self.maybe_seen_until;
         Control::Resume { first: self.log.mark_number(), maybe_seen_until }.encode(&mut self.staged);
         Ok(())
@@ -366,7 +370,7 @@ impl Outgoing {
                 self.release(released);
                 self.end.get_or_insert(End::PeerClosed);
             }
-            Control::Ping { token } => Control::Pong { token }.encode(&mut self.staged),
+            Control::Ping { token } => self.pong = Some(token),
             Control::Pong { .. } | Control::Detach => {}
             other => {
                 let mut frame = Vec::new();
@@ -534,6 +538,11 @@ impl Outgoing {
     }
 
     fn stage_control(&mut self, max_values: u64) {
+        if self.staged.is_empty()
+            && let Some(token) = self.pong.take()
+        {
+            Control::Pong { token }.encode(&mut self.staged);
+        }
         if let Some(count) = self.log.take_skip() {
             Control::Skip { count }.encode(&mut self.staged);
             self.log.open_gate(max_values, self.max_bytes);

@@ -4,7 +4,7 @@
 //! A payload that is large gets a buffer of its own, which grows with what arrives; each read into it may take the
 //! next header along, so that a stream of large values costs one read for each.
 
-use super::{Control, HEADER_LEN, Header, Incoming, Kind, ProtocolError};
+use super::{Control, HEADER_LEN, Header, Incoming, Kind, MAX_PAYLOAD, ProtocolError};
 
 /// Bytes of a segment: one read, and what small values are encoded into.
 pub const SEGMENT_LEN: usize = 64 * 1024;
@@ -210,22 +210,25 @@ impl FrameReader {
     fn parse(&mut self, session: &mut Incoming, arrivals: &mut Vec<Arrival>) -> Result<(), ProtocolError> {
         let (mut values, mut bytes) = (0_u64, 0_u64);
         let mut counted = self.parsed;
+        // A value that is too large takes the way of those with a buffer of their own, where it is refused.
+        let most = LARGE.min(session.max_message().saturating_add(HEADER_LEN));
         loop {
             let Some(segment) = &self.segment else { return Ok(()) };
             let rest = &segment[self.parsed..self.filled];
             let Some(header) = rest.first_chunk::<HEADER_LEN>() else { break };
             let header = Header::decode(*header);
             let frame_len = header.frame_len();
-            let small = header.kind == Kind::Data as u8 && header.lane == 0 && frame_len <= LARGE;
+            let small = header.kind == Kind::Data as u8 && header.lane == 0 && frame_len <= most;
             if small && self.large.is_none() {
                 if rest.len() < frame_len {
-                    session.check_message(header.len as usize)?;
-                    break;
+                    // What is handed over must be counted, whatever becomes of the value behind it.
+                    self.count_values(session, values, bytes, counted)?;
+                    return session.check_message(header.len as usize);
                 }
                 values += 1;
                 bytes += frame_len as u64;
                 if self.run.is_none() {
-                    self.run = Some((self.parsed, session.next_number() + values - 1));
+                    self.run = Some((self.parsed, session.next_number() + (values - 1)));
                 }
                 self.parsed += frame_len;
                 continue;
@@ -294,6 +297,9 @@ impl FrameReader {
         let len = header.len as usize;
         let so_far = self.large.as_ref().map_or(0, |large| large.payload.len());
         session.check_message(so_far + len)?;
+        if len > MAX_PAYLOAD {
+            return Err(ProtocolError::FrameTooLarge { len, max: MAX_PAYLOAD });
+        }
         if self.large.is_none() {
             // The run before it must not wait for a value that may take long.
             self.hand_over_run(arrivals, session);
@@ -324,7 +330,7 @@ impl FrameReader {
         if let Some(large) = self.large.take_if(|large| !large.more) {
             let number = session.next_number();
             let len = large.payload.len();
-            let pieces = len.div_ceil(super::MAX_PAYLOAD).max(1);
+            let pieces = len.div_ceil(MAX_PAYLOAD).max(1);
             session.handle_values(1, (len + pieces * HEADER_LEN) as u64)?;
             let maybe_seen_until = session.maybe_seen_until();
             arrivals.push(Arrival::Large { number, payload: large.payload, maybe_seen_until });
