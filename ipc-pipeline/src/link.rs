@@ -29,7 +29,7 @@ pub use delivery::{Delivery, Event, RecvError, SourceId, SourceInfo};
 pub use intake::{Greeting, Intake};
 pub use outgoing::{Aborted, LinkControl, OutgoingLink, Undelivered};
 pub use permit::Permit;
-pub use receiver::{Receiver, ReceiverCounters};
+pub use receiver::{Receiver, ReceiverCounters, Recv};
 pub use sender::{SendManyError, Sender, Sending};
 pub use sink::LinkSink;
 pub use status::{LostReason, Room, Status};

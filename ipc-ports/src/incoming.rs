@@ -9,7 +9,7 @@ use std::{
 
 use futures_core::Stream;
 use ipc_pipeline::link::{
-    Delivery, Event, Intake, Receiver, ReceiverCounters, RecvError, SourceId, SourceInfo,
+    Delivery, Event, Intake, Receiver, ReceiverCounters, Recv, RecvError, SourceId, SourceInfo,
 };
 use tokio::sync::Mutex;
 
@@ -48,8 +48,9 @@ impl<T: 'static> IncomingPort<T> {
     /// # Cancel safety
     ///
     /// Cancel safe: a value that was not returned stays where it is.
-    pub async fn recv(&mut self) -> Result<Delivery<T>, RecvError> {
-        self.receiver().recv().await
+    #[inline]
+    pub fn recv(&mut self) -> Recv<'_, T> {
+        self.receiver().recv()
     }
 
     /// The next value or notice: a source's restart, or values that a sender's policy dropped.

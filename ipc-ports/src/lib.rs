@@ -58,7 +58,7 @@ pub use incoming::{IncomingPort, SharedIncomingPort};
 pub use ipc_pipeline::{
     FullPolicy, SendError, SendErrorReason, TrySendError,
     link::{
-        Aborted, AckMode, Delivery, Event, Permit, ReceiverCounters, RecvError, Room, SendManyError,
+        Aborted, AckMode, Delivery, Event, Permit, ReceiverCounters, Recv, RecvError, Room, SendManyError,
         Sender as PortSender, Sending, SourceId, SourceInfo, Status, Undelivered,
     },
     protocol::{OutgoingCounters, Refusal},

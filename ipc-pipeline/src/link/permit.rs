@@ -64,6 +64,18 @@ pub(super) struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
+    #[cold]
+    fn give_up(&self, ticket: u64) {
+        let mut state = self.shared.lock();
+        state.waiters.waiting.remove(&ticket);
+        if state.waiters.granted.remove(&ticket) {
+            state.machine.unreserve();
+        }
+        let wakers = self.shared.settle(&mut state);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendErrorReason>> {
         let shared = self.shared;
         let mut guard = shared.lock();
@@ -112,16 +124,11 @@ impl Waiting<'_> {
 }
 
 impl Drop for Waiting<'_> {
+    #[inline]
     fn drop(&mut self) {
-        let Some(ticket) = self.ticket.take() else { return };
-        let mut state = self.shared.lock();
-        state.waiters.waiting.remove(&ticket);
-        if state.waiters.granted.remove(&ticket) {
-            state.machine.unreserve();
+        if let Some(ticket) = self.ticket.take() {
+            self.give_up(ticket);
         }
-        let wakers = self.shared.settle(&mut state);
-        drop(state);
-        wakers.into_iter().for_each(Waker::wake);
     }
 }
 

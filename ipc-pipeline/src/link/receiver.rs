@@ -92,8 +92,9 @@ impl<T: 'static> Receiver<T> {
     /// # Cancel safety
     ///
     /// Cancel safe: a value that was not returned stays where it is.
-    pub async fn recv(&mut self) -> Result<Delivery<T>, RecvError> {
-        poll_fn(|cx| self.poll_recv(cx)).await
+    #[inline]
+    pub fn recv(&mut self) -> Recv<'_, T> {
+        Recv { receiver: self }
     }
 
     /// As [`recv`](Self::recv), for use in hand-written futures.
@@ -530,6 +531,27 @@ impl<T: 'static> Receiver<T> {
             ack.session.ack(number, ack.generation);
         }
         RecvError::Undecodable { source_id, number, error }
+    }
+}
+
+/// The future of [`Receiver::recv`], written by hand so that a value is written once, where its taker wants it.
+#[must_use = "futures do nothing unless polled"]
+pub struct Recv<'a, T> {
+    receiver: &'a mut Receiver<T>,
+}
+
+impl<T: 'static> Future for Recv<'_, T> {
+    type Output = Result<Delivery<T>, RecvError>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.get_mut().receiver.poll_recv(cx)
+    }
+}
+
+impl<T> fmt::Debug for Recv<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Recv")
     }
 }
 
