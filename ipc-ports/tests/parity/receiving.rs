@@ -34,7 +34,11 @@ fn nothing_leaves_the_producer_beyond_the_credit() {
             let granted = (4 + taken) * 1_004;
             until(|| received() == granted).await;
             // Everything else on the connection: a hello and some control frames.
-            assert!(written() < granted + 2_000 + 100 * taken, "{} bytes left after {taken} takes", written());
+            assert!(
+                written() < granted + 2_000 + 100 * taken,
+                "{} bytes left after {taken} takes",
+                written()
+            );
             assert_eq!(inp.recv().await.unwrap().len(), 1_000);
         }
         assert_eq!(out.abort().await.exact(), Some(990));
@@ -142,7 +146,9 @@ fn a_value_that_does_not_decode_is_an_error_with_its_source_and_the_next_one_com
             let out = one.outgoing_codec::<Vec<u8>>("OUT", PortConfig::new(), Pretender).unwrap();
             let good = |value: u64| value.to_le_bytes().to_vec();
             for round in 0..4 {
-                for value in [good(round), vec![1, 2, 3], vec![], good(round + 100), vec![9; 9], good(round + 200)] {
+                for value in
+                    [good(round), vec![1, 2, 3], vec![], good(round + 100), vec![9; 9], good(round + 200)]
+                {
                     out.send(value).await.unwrap();
                 }
                 if round == 0 {
@@ -154,7 +160,9 @@ fn a_value_that_does_not_decode_is_an_error_with_its_source_and_the_next_one_com
                     let mut many = Vec::new();
                     let mut deliveries = Vec::new();
                     let outcome = match (round, mode) {
-                        (0, _) | (2, AckMode::Explicit) => inp.recv().await.map(|delivery| deliveries.push(delivery)),
+                        (0, _) | (2, AckMode::Explicit) => {
+                            inp.recv().await.map(|delivery| deliveries.push(delivery))
+                        }
                         (1, _) => inp.recv_deliveries(&mut deliveries, 10).await.map(drop),
                         (2, _) => inp.recv_many(&mut many, 10).await.map(drop),
                         _ => inp.recv_event().await.map(|event| match event {
@@ -165,7 +173,9 @@ fn a_value_that_does_not_decode_is_an_error_with_its_source_and_the_next_one_com
                     outcomes.extend(many.into_iter().map(Ok));
                     outcomes.extend(deliveries.into_iter().map(|delivery| Ok(delivery.ack())));
                     if let Err(error) = outcome {
-                        let RecvError::Undecodable { source_id, number, .. } = error else { panic!("{error}") };
+                        let RecvError::Undecodable { source_id, number, .. } = error else {
+                            panic!("{error}")
+                        };
                         assert_eq!(inp.source(source_id).unwrap().port, "OUT");
                         outcomes.push(Err(number - round * 6));
                     }
@@ -220,7 +230,11 @@ fn contents_of_any_length_and_any_text_survive() {
         let taking = async {
             for parcel in &parcels {
                 assert!(*inp.recv().await.unwrap() == *parcel, "a parcel of {}", parcel.contents.len());
-                assert!(raw.recv().await.unwrap()[..] == parcel.contents[..], "{} bytes", parcel.contents.len());
+                assert!(
+                    raw.recv().await.unwrap()[..] == parcel.contents[..],
+                    "{} bytes",
+                    parcel.contents.len()
+                );
             }
         };
         tokio::join!(sending, taking);
