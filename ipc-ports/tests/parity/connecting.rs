@@ -2,17 +2,17 @@
 
 use std::sync::{Arc, Mutex};
 
-use ipc_pipeline::protocol::{
-    Answer, Control, Hello, PREAMBLE_LEN, Preamble, ProtocolError, SessionId, Welcome,
-};
+use ipc_pipeline::protocol::{Answer, Control, Hello, PREAMBLE_LEN, Preamble, ProtocolError, Welcome};
 use ipc_ports::{ConnectError, NodeConfig, PortConfig, Refusal, SendErrorReason, Status};
 use ipc_transport::{
-    ConnectOptions, Connection, Endpoint, ListenOptions, Listener, ReadHalf, StaticNaming, Transports,
-    WriteHalf,
+    Connection, Endpoint, ListenOptions, Listener, ReadHalf, StaticNaming, Transports, WriteHalf,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{LONG, World, everywhere, once, until};
+use crate::{
+    raw::{dial, hello, read_answer},
+    support::{LONG, everywhere, once, until},
+};
 
 /// P-09.
 #[test]
@@ -268,32 +268,6 @@ fn a_sender_with_the_wrong_sequence_is_cut_off() {
         assert!(inp.try_recv().unwrap().is_none());
         assert_eq!(inp.counters().taken, 0);
     });
-}
-
-async fn dial(world: &World, process: &str) -> (ReadHalf, WriteHalf) {
-    let at = world.endpoint(process).await;
-    let connection = Transports::default().connect(&at, &ConnectOptions::default()).await.unwrap();
-    let (reader, writer, _) = connection.into_parts();
-    (reader, writer)
-}
-
-fn hello(process: &str, port: &str) -> Hello {
-    let mut hello = Hello::new(SessionId::from_bits(fastrand::u128(..)), "bincode2-fixed");
-    hello.from_process = "raw".to_owned();
-    hello.from_port = "OUT".to_owned();
-    hello.to_process = process.to_owned();
-    hello.to_port = port.to_owned();
-    hello.max_message = 1024;
-    hello.capacity = 20;
-    hello
-}
-
-async fn read_answer(reader: &mut ReadHalf) -> Answer {
-    let mut preamble = [0; PREAMBLE_LEN];
-    reader.read_exact(&mut preamble).await.unwrap();
-    let mut fields = vec![0; Preamble::decode(preamble, true).unwrap().len.into()];
-    reader.read_exact(&mut fields).await.unwrap();
-    Answer::decode(&fields).unwrap()
 }
 
 /// A connection whose hello was read.

@@ -1,10 +1,14 @@
 //! What the users of ports rely on, each claim under the id that the parity list gives it.
 
-#![allow(clippy::unwrap_used, reason = "a test may unwrap, its helpers too")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may unwrap and print, its helpers too")]
 
+mod raw;
 mod support;
 
 mod buffering;
+mod cancelling;
 mod connecting;
 mod ending;
+mod orders;
 mod receiving;
+mod sharing;
