@@ -22,11 +22,11 @@ pub(crate) async fn client(run: &Run<'_>) -> io::Result<Figures> {
     let process = Peer::start(run, tcp_ports).await?;
     let site = Site { plan: run.plan, directory: run.directory.path(), tcp_ports };
     if run.plan.size() == VALUE_SIZE {
-        let flow = Ports::<Value>::open(&site, [CLIENT, PEER], Bincode::default()).await?;
+        let flow = Ports::<Value>::open(&site, (CLIENT, PEER), Bincode::default()).await?;
         flow.connected().await?;
         measure::measure(flow, run.plan.clone(), process).await
     } else {
-        let flow = Ports::<Bytes>::open(&site, [CLIENT, PEER], Raw).await?;
+        let flow = Ports::<Bytes>::open(&site, (CLIENT, PEER), Raw).await?;
         flow.connected().await?;
         measure::measure(flow, run.plan.clone(), process).await
     }
@@ -37,11 +37,11 @@ pub(crate) async fn peer(role: &PeerRole) -> io::Result<()> {
     let tcp_ports = [role.client_port, role.peer_port];
     let site = Site { plan: &role.plan, directory: &role.directory, tcp_ports };
     if role.plan.size() == VALUE_SIZE {
-        let flow = Ports::<Value>::open(&site, [PEER, CLIENT], Bincode::default()).await?;
+        let flow = Ports::<Value>::open(&site, (PEER, CLIENT), Bincode::default()).await?;
         peer::ready(PEER)?;
         peer::serve(flow, role.plan.clone()).await
     } else {
-        let flow = Ports::<Bytes>::open(&site, [PEER, CLIENT], Raw).await?;
+        let flow = Ports::<Bytes>::open(&site, (PEER, CLIENT), Raw).await?;
         peer::ready(PEER)?;
         peer::serve(flow, role.plan.clone()).await
     }
@@ -65,7 +65,7 @@ struct Ports<M: Message> {
 }
 
 impl<M: Message> Ports<M> {
-    async fn open<C>(site: &Site<'_>, [own, other]: [&str; 2], codec: C) -> io::Result<Self>
+    async fn open<C>(site: &Site<'_>, (own, other): (&str, &str), codec: C) -> io::Result<Self>
     where
         C: Encoder<M> + Decoder<M> + Clone,
     {

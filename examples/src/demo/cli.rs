@@ -120,7 +120,7 @@ a consumer process. The consumer writes a report line for every chunk (source, p
 redelivered) to the launcher's pipe and only then acks it. While that runs, connections are cut and the consumer is \
 killed with SIGKILL and started again; the input is repeated in numbered passes until the kills have happened. The \
 launcher keeps the ledger: every accepted chunk must be reported, with the digest of the file on disk, in order, and \
-never twice unless flagged as redelivered.
+never twice unless flagged as redelivered. A file that changes while it is sent fails the check.
 
 Exit status: 0 when nothing was lost, duplicated or reordered and every digest matches; 1 when a check failed; \
 2 for a missing input or bad usage.";
