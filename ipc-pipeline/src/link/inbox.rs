@@ -477,6 +477,7 @@ impl State {
             max_window_bytes: inbox.config.max_window_bytes as u64,
             max_message: inbox.config.max_message,
             explicit,
+            ticked: inbox.config.ticker,
         };
         let machine = Incoming::new(config, hello, inbox.config.budget.share());
         let session =

@@ -240,6 +240,8 @@ pub struct Welcome {
     pub unknown_session: bool,
     /// The credit counts begin anew at `received`: a new session here, or a recovered one.
     pub restated: bool,
+    /// Moves are reported after a while without being asked for: a sender at its capacity need not ask.
+    pub ticked: bool,
 }
 
 /// Why a receiving end turned a session away.
@@ -330,7 +332,9 @@ impl Answer {
                 fields.put(4 | CRITICAL, &welcome.released.to_le_bytes());
                 fields.put(5 | CRITICAL, &welcome.max_values.to_le_bytes());
                 fields.put(6 | CRITICAL, &welcome.max_bytes.to_le_bytes());
-                let flags = u8::from(welcome.unknown_session) | u8::from(welcome.restated) << 1;
+                let flags = u8::from(welcome.unknown_session)
+                    | u8::from(welcome.restated) << 1
+                    | u8::from(welcome.ticked) << 2;
                 fields.put(7 | CRITICAL, &[flags]);
             }
             Self::Wait => fields.put(1 | CRITICAL, &[1]),
@@ -380,6 +384,7 @@ impl Answer {
                 max_bytes: word(6)?,
                 unknown_session: flags & 1 != 0,
                 restated: flags & 2 != 0,
+                ticked: flags & 4 != 0,
             })),
             Some(1) => Ok(Self::Wait),
             Some(2) => Ok(Self::Refused(Refusal::of(code, detail))),

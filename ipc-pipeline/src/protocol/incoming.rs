@@ -21,6 +21,10 @@ pub struct IncomingConfig {
     pub max_message: usize,
     /// Whether the application acks: then a take moves credit only, and an ack releases.
     pub explicit: bool,
+    /// Whether somebody reports moves after a while, a ticker for one. Then a request that finds values untaken is
+    /// answered with the next move instead of at once, so that a sender at its capacity gets one ack for a batch
+    /// instead of one for each value.
+    pub ticked: bool,
 }
 
 impl Default for IncomingConfig {
@@ -31,6 +35,7 @@ impl Default for IncomingConfig {
             max_window_bytes: 8 * 1024 * 1024,
             max_message: 1024 * 1024,
             explicit: false,
+            ticked: false,
         }
     }
 }
@@ -75,6 +80,8 @@ pub struct Incoming {
     next_size: u64,
     oversize: OversizeState,
     need: bool,
+    /// How far the application was when the sender asked.
+    asked_at: (u64, u64),
     maybe_seen_until: u64,
     handed_until: u64,
     acked: BTreeSet<u64>,
@@ -119,6 +126,7 @@ impl Incoming {
             next_size: 0,
             oversize: OversizeState::None,
             need: false,
+            asked_at: (0, 0),
             maybe_seen_until: 0,
             handed_until: 0,
             acked: BTreeSet::new(),
@@ -160,6 +168,7 @@ impl Incoming {
             max_bytes: self.max_bytes,
             unknown_session: self.unknown_session,
             restated: self.restated,
+            ticked: self.config.ticked,
         })
     }
 
@@ -250,6 +259,7 @@ impl Incoming {
                 self.waiting = waiting;
                 self.next_size = next_size;
                 self.need = true;
+                self.asked_at = (self.taken.values, self.released);
             }
             Control::Skip { count } => {
                 let first = self.received + 1;
@@ -362,7 +372,7 @@ impl Incoming {
         if !self.resumed {
             return false;
         }
-        self.need && (self.has_moved() || self.oversize == OversizeState::Granted || self.can_promise_more())
+        self.need && self.can_answer()
             || self.fin_unreported && self.released == self.received
             || self.released - self.reported_released.min(self.released) >= self.window.div_ceil(2)
             || self.taken.values - self.reported.values >= self.window.div_ceil(2)
@@ -507,6 +517,15 @@ impl Incoming {
         let granted = self.share.resize(wanted.max(outstanding) - FLOOR_BYTES.min(wanted.max(outstanding)));
         self.max_bytes =
             self.max_bytes.max(self.taken.bytes + FLOOR_BYTES + granted.min(wanted - FLOOR_BYTES));
+    }
+
+    fn can_answer(&self) -> bool {
+        let (values, released) = self.asked_at;
+        let soon = self.config.ticked && self.taken.values < self.received_values;
+        let moved_since = self.taken.values > values || self.released > released;
+        self.has_moved() && (moved_since || !soon)
+            || self.oversize == OversizeState::Granted
+            || self.can_promise_more()
     }
 
     fn can_promise_more(&self) -> bool {

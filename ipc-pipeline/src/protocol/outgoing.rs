@@ -142,6 +142,8 @@ pub struct Outgoing {
     need_pending: bool,
     /// Somebody waits for room.
     held_up: bool,
+    /// The receiver reports moves without being asked.
+    ticked: bool,
     /// Values wait for credit.
     out_of_credit: bool,
     waiting_for_release: bool,
@@ -175,6 +177,7 @@ impl Outgoing {
             need: false,
             need_pending: false,
             held_up: false,
+            ticked: false,
             out_of_credit: false,
             waiting_for_release: false,
             finishing: false,
@@ -259,7 +262,6 @@ impl Outgoing {
     pub fn set_held_up(&mut self, held_up: bool) {
         if held_up && !self.held_up {
             self.counters.stalls += 1;
-            self.need = true;
         }
         self.held_up = held_up;
     }
@@ -323,11 +325,12 @@ impl Outgoing {
         self.counters.reconnects += u64::from(self.welcomed);
         self.welcomed = true;
         (self.max_values, self.max_bytes) = (welcome.max_values, welcome.max_bytes);
+        self.ticked = welcome.ticked;
         self.phase = Phase::Live;
         self.staged.clear();
         self.staged_at = 0;
         self.need_pending = false;
-        self.need = self.held_up;
+        self.need = false;
         self.out_of_credit = false;
         self.fin_staged = false;
         self.abort_staged = false;
@@ -353,8 +356,8 @@ impl Outgoing {
                 (self.max_values, self.max_bytes) = (max_values, max_bytes);
                 self.release(released);
                 self.need_pending = false;
-                // Still held up after this answer: ask again, once.
-                self.need = self.held_up;
+                // Whoever is still held up after this answer asks again, once.
+                self.need = false;
                 self.out_of_credit = false;
             }
             Control::Aborted { released, taken } => {
@@ -567,7 +570,11 @@ impl Outgoing {
         if self.waiting_for_release && self.log.lowest() < self.log.next() {
             self.need = true;
         }
-        if self.need && !self.need_pending && self.log.lowest() < self.log.next() {
+        // Half a window under way is reported in time by a receiver that looks after that itself: asking would only
+        // make it ack in smaller steps.
+        let lazily = self.ticked && 2 * self.log.in_flight_values() >= self.config.capacity.get() as u64;
+        let asks = self.need || self.held_up && !lazily;
+        if asks && !self.need_pending && self.log.lowest() < self.log.next() {
             let next_size = self.log.gated_size().unwrap_or(0) as u64;
             Control::Need { waiting, next_size }.encode(&mut self.staged);
             self.need_pending = true;

@@ -650,6 +650,11 @@ impl Log {
     }
 
     /// Values let go and not released.
+    pub(super) fn in_flight_values(&self) -> u64 {
+        self.gate.values - self.head.values
+    }
+
+    /// Values released since the receiver's counts began.
     pub(super) fn head_values(&self) -> u64 {
         self.head.values
     }
