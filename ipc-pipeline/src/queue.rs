@@ -3,6 +3,15 @@
 //! The ring is never locked. The gate is: by senders that wait, by whoever makes room while some wait, and by every
 //! operation of a queue that has something to look after at each value (a byte bound, watermarks, a policy that
 //! drops). Such a queue keeps the ring's two flags up for good, which sends every operation past the gate.
+//!
+//! ```text
+//!   Sender --try_push--> ring --pop--> Receiver
+//!      |  full, or others wait           |  senders wait         |  empty
+//!      v                                 v                       v
+//!     gate: waits in order <--grants-- made_room            Receivers: waits in order
+//!                                                                ^
+//!   a push that finds the receiver's flag up --notify------------+
+//! ```
 
 mod blocking;
 mod config;

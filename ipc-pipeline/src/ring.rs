@@ -29,7 +29,17 @@
 
 use std::{fmt, mem::MaybeUninit};
 
-use crate::sync::{Arc, AtomicU64, Ordering, PUBLISH, UnsafeCell, fence};
+use crate::sync::{Arc, AtomicU64, Ordering, PUBLISH, UnsafeCell};
+
+mod shared;
+mod word;
+
+pub(crate) use shared::SharedConsumer;
+use word::{
+    CLOSED, PERMIT, POSITION, POSITIONS, RECEIVER_WAITS, SENDERS_QUEUE, SENDERS_WAIT, distance, published,
+    taken,
+};
+pub(crate) use word::{MAX_CAPACITY, Popped, Pushed, TailWord};
 
 /// Makes a ring of exactly this capacity, which must be in `1..=MAX_CAPACITY`, and its one consumer.
 pub(crate) fn ring<T>(capacity: usize) -> (Arc<Ring<T>>, Consumer<T>) {
@@ -45,9 +55,6 @@ pub(crate) fn ring<T>(capacity: usize) -> (Arc<Ring<T>>, Consumer<T>) {
     let consumer = Consumer { ring: Arc::clone(&ring), position: 0, freed: 0 };
     (ring, consumer)
 }
-
-/// The most slots that a ring can have: 4,194,304. The permits of a full ring must fit into their bits.
-pub(crate) const MAX_CAPACITY: usize = 1 << 22;
 
 /// The shared part; producers use it directly, consumers through [`Consumer`] or [`SharedConsumer`].
 pub(crate) struct Ring<T> {
@@ -85,49 +92,6 @@ struct Padded<T>(T);
 unsafe impl<T: Send> Send for Ring<T> {}
 // SAFETY: as above; all other fields are atomics or never change.
 unsafe impl<T: Send> Sync for Ring<T> {}
-
-/// The tail word at some moment.
-#[derive(Clone, Copy)]
-pub(crate) struct TailWord(u64);
-
-impl TailWord {
-    pub(crate) fn is_closed(self) -> bool {
-        self.0 & CLOSED != 0
-    }
-
-    pub(crate) fn senders_queue(self) -> bool {
-        self.0 & SENDERS_QUEUE != 0
-    }
-
-    fn permits(self) -> u64 {
-        (self.0 & PERMITS) / PERMIT
-    }
-}
-
-/// What a successful push leaves to be done.
-#[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Pushed {
-    /// A receiver was waiting, and this push has taken over the duty to wake one.
-    pub(crate) wake_receiver: bool,
-    /// The position after the pushed values, to tell how many others were pushed since.
-    end: u64,
-}
-
-/// What a successful pop leaves to be done.
-#[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Popped {
-    /// How many values came out.
-    pub(crate) count: usize,
-    /// Senders are waiting for the room that this pop has made.
-    pub(crate) senders_wait: bool,
-}
-
-impl Popped {
-    /// Nothing was there.
-    pub(crate) const NOTHING: Self = Self { count: 0, senders_wait: false };
-}
 
 /// The producers' side; any number of threads.
 impl<T> Ring<T> {
@@ -460,7 +424,7 @@ impl<T> Consumer<T> {
     pub(crate) fn pop_many(&mut self, out: &mut Vec<T>, max: usize) -> Popped {
         let mut all = Popped::NOTHING;
         while all.count < max {
-            let run = self.pop_run(out, RUN.min(max - all.count));
+            let run = self.pop_run(out, FREED_AT_ONCE.min(max - all.count));
             all.count += run.count;
             all.senders_wait |= run.senders_wait;
             if run.count == 0 {
@@ -506,56 +470,22 @@ impl<T> Consumer<T> {
     }
 }
 
-/// One of several consumers: a run is claimed with one compare-and-swap, read, marked as taken, and freed in order.
-#[derive(Debug)]
-pub(crate) struct SharedConsumer<T> {
-    ring: Arc<Ring<T>>,
-}
-
-impl<T> SharedConsumer<T> {
-    /// Takes the oldest value, if it is published.
-    pub(crate) fn pop(&self) -> Option<(T, Popped)> {
-        let (start, _) = self.claim_run(1)?;
-        // SAFETY: the claim found it published and gave it to this caller alone.
-        let value = unsafe { self.ring.read(start) };
-        self.mark_taken(start);
-        Some((value, Popped { count: 1, senders_wait: self.advance() }))
-    }
-
-    /// Appends up to `max` values to `out`.
-    pub(crate) fn pop_many(&self, out: &mut Vec<T>, max: usize) -> Popped {
-        out.reserve(max.min(self.ring.len()));
-        let room = out.capacity() - out.len();
-        let Some((start, count)) = self.claim_run(max.min(room)) else {
-            return Popped::NOTHING;
-        };
-        let mut position = start;
-        for _ in 0..count {
-            // SAFETY: as in `pop`; the run was claimed as a whole.
-            out.push(unsafe { self.ring.read(position) });
-            self.mark_taken(position);
-            position = position.wrapping_add(POSITION);
-        }
-        Popped { count, senders_wait: self.advance() }
-    }
-
-    /// Whether nothing is left before this moment of the tail word, not even under way.
-    pub(crate) fn is_drained(&self, tail: TailWord) -> bool {
-        tail.0 & POSITIONS == self.ring.claim.0.load(Ordering::Acquire)
-    }
-
-    fn claim_run(&self, max: usize) -> Option<(u64, usize)> {
-        let mut start = self.ring.claim.0.load(Ordering::Acquire);
+/// For several consumers; see `ring/shared.rs`. Called by [`SharedConsumer`] alone, of which there is none while there
+/// is a [`Consumer`].
+impl<T> Ring<T> {
+    /// Claims up to `max` published values for the caller.
+    fn claim_run(&self, max: usize) -> Option<Run> {
+        let mut start = self.claim.0.load(Ordering::Acquire);
         loop {
             let mut end = start;
-            let mut count = 0;
-            while count < max && self.ring.is_published(end) {
+            let mut left = 0;
+            while left < max && self.is_published(end) {
                 end = end.wrapping_add(POSITION);
-                count += 1;
+                left += 1;
             }
-            if count == 0 {
+            if left == 0 {
                 // Nothing there, or others were faster.
-                let now = self.ring.claim.0.load(Ordering::Acquire);
+                let now = self.claim.0.load(Ordering::Acquire);
                 if now == start || max == 0 {
                     return None;
                 }
@@ -563,56 +493,30 @@ impl<T> SharedConsumer<T> {
                 continue;
             }
             // A published stamp names its whole position, so a stale `start` cannot match a later lap.
-            match self.ring.claim.0.compare_exchange_weak(start, end, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return Some((start, count)),
+            match self.claim.0.compare_exchange_weak(start, end, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return Some(Run { position: start, left }),
                 Err(seen) => start = seen,
             }
         }
     }
 
-    fn mark_taken(&self, position: u64) {
-        // Release: partner is the Acquire in `advance`, of whichever consumer moves the head past this slot.
-        self.ring.slot(position).stamp.store(taken(position), Ordering::Release);
-    }
-
-    /// Moves the head over every value at its front that was read; tells whether senders wait for the room.
-    fn advance(&self) -> bool {
-        let ring = &self.ring;
-        // SeqCst: of two consumers that both have marked and now look for each other's mark, one sees both, because
-        // both pass this fence in between. So the last one to come moves the head for all.
-        fence(Ordering::SeqCst);
-        let mut senders_wait = false;
-        let mut head = ring.head.0.word.load(Ordering::Acquire);
-        loop {
-            let mut next = head;
-            let mut count = 0;
-            // Acquire: partner is `mark_taken`.
-            while count < ring.slots.len()
-                && ring.slot(next & POSITIONS).stamp.load(Ordering::Acquire) == taken(next & POSITIONS)
-            {
-                next = next.wrapping_add(POSITION);
-                count += 1;
-            }
-            if count == 0 {
-                return senders_wait;
-            }
-            // Release: partner is the Acquire of the head word in `room`. SYNC with `Ring::senders_queue`.
-            match ring.head.0.word.compare_exchange_weak(head, next, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => {
-                    ring.head.0.freed.fetch_add(count as u64, Ordering::Relaxed);
-                    senders_wait |= head & SENDERS_WAIT != 0;
-                    head = next;
-                }
-                Err(seen) => head = seen,
-            }
-        }
+    /// Moves the next value of a run out, and marks its slot as taken.
+    fn take_next(&self, run: &mut Run) -> Option<T> {
+        run.left = run.left.checked_sub(1)?;
+        let position = run.position;
+        run.position = position.wrapping_add(POSITION);
+        // SAFETY: the claim found it published and gave it to the one owner of this run, which has moved on.
+        let value = unsafe { self.read(position) };
+        // Release: partner is the Acquire in `SharedConsumer::advance`, of whoever moves the head past this slot.
+        self.slot(position).stamp.store(taken(position), Ordering::Release);
+        Some(value)
     }
 }
 
-impl<T> Clone for SharedConsumer<T> {
-    fn clone(&self) -> Self {
-        Self { ring: Arc::clone(&self.ring) }
-    }
+/// Published values that one of several consumers has claimed and is about to read.
+struct Run {
+    position: u64,
+    left: usize,
 }
 
 impl<T> Slot<T> {
@@ -621,39 +525,5 @@ impl<T> Slot<T> {
     }
 }
 
-/// The stamp of a filled slot. Positions are multiples of [`POSITION`], so the low bits are free, and 0 is no stamp.
-#[inline]
-fn published(position: u64) -> u64 {
-    position | 1
-}
-
-/// The stamp of a slot that one of several consumers has read.
-#[inline]
-fn taken(position: u64) -> u64 {
-    position | 2
-}
-
-/// Values between two words, of which the first is not later.
-#[inline]
-fn distance(head: u64, tail: u64) -> u64 {
-    (tail & POSITIONS).wrapping_sub(head & POSITIONS) / POSITION
-}
-
-/// Tail word: no position is claimed any more.
-const CLOSED: u64 = 1;
-/// Tail word: senders wait in order, or every send has something to look after; none may pass by.
-const SENDERS_QUEUE: u64 = 1 << 1;
-/// Tail word: the next push wakes a receiver.
-const RECEIVER_WAITS: u64 = 1 << 2;
-/// Tail word: one place that is set aside.
-const PERMIT: u64 = 1 << 3;
-/// Tail word: all of them.
-const PERMITS: u64 = POSITION - PERMIT;
-/// Both words: one position. The rest of the word counts them; the wrap is smooth.
-const POSITION: u64 = 1 << 26;
-/// Both words: the position.
-const POSITIONS: u64 = !(POSITION - 1);
-/// Head word: who makes room looks for senders.
-const SENDERS_WAIT: u64 = 1;
 /// How many values are freed at once when many are taken: often enough to keep producers going meanwhile.
-const RUN: usize = 128;
+const FREED_AT_ONCE: usize = 128;

@@ -1,4 +1,5 @@
 //! The byte bound, the watermarks and the reports.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::task::{Context, Poll, Waker};
 

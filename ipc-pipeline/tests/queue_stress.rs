@@ -1,4 +1,5 @@
 //! Many threads and tasks at once: nothing lost, nothing twice, order kept, nothing left behind.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::{sync::Arc, thread, time::Duration};
 
