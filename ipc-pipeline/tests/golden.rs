@@ -72,6 +72,7 @@ fn answers() -> Vec<(&'static str, Answer)> {
         max_bytes: 65_536,
         unknown_session: false,
         restated: false,
+        ticked: false,
     };
     let restated = Welcome { released: 41, max_values: 20, restated: true, ..welcome };
     let unknown = Welcome { unknown_session: true, ..restated };

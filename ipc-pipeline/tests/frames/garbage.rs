@@ -86,6 +86,7 @@ fn welcome() -> impl Strategy<Value = Welcome> {
             max_bytes,
             unknown_session,
             restated,
+            ticked: restated,
         },
     )
 }

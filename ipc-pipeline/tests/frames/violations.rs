@@ -161,6 +161,7 @@ fn welcome() -> Welcome {
         max_bytes: 65_536,
         unknown_session: false,
         restated: true,
+        ticked: false,
     }
 }
 

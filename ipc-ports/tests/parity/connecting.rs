@@ -290,6 +290,7 @@ fn welcome(received: u64) -> Welcome {
         max_bytes: 64 * 1024,
         unknown_session: false,
         restated: true,
+        ticked: false,
     }
 }
 
