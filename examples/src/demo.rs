@@ -14,8 +14,10 @@ mod launcher;
 mod ledger;
 mod lines;
 mod pipes;
+mod plan;
 mod producer;
 mod report;
+mod verdict;
 mod wire;
 
 use std::process::ExitCode;

@@ -18,6 +18,7 @@ use super::{
     input::{Manifest, Tree},
     ledger::{ChunkId, Ledger},
     lines::{Counters, Line},
+    plan::{Moment, Plan},
     report::{Report, Tally, count, size},
 };
 use crate::directory::RunDirectory;
@@ -87,26 +88,6 @@ struct Consumer {
     ended: bool,
 }
 
-/// The next kill.
-enum Plan {
-    /// None is to come.
-    Spare,
-    /// After the consumer did this.
-    After(Moment, Duration),
-    /// At this instant, or as soon as chunks are unacked.
-    At(time::Instant),
-    /// It was sent, while these chunks were accepted and not reported.
-    Sent(Vec<ChunkId>),
-}
-
-/// From what a kill is timed, so that every state of a life is hit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Moment {
-    Start,
-    Ready,
-    FirstReport,
-}
-
 impl<'a> Run<'a> {
     fn start(
         options: &'a Options,
@@ -159,7 +140,6 @@ impl<'a> Run<'a> {
             moved: Instant::now(),
         };
         run.plan_kill();
-        run.reached(Moment::Start);
         Ok(run)
     }
 
@@ -167,22 +147,13 @@ impl<'a> Run<'a> {
         let mut tick = time::interval(TICK);
         let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
         while !self.consumer.ended {
-            let kill_at = match self.consumer.plan {
-                Plan::At(instant) => Some(instant),
-                _ => None,
-            };
-            let kill_time = async {
-                match kill_at {
-                    Some(instant) => time::sleep_until(instant).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let kill_at = self.consumer.plan.instant();
             tokio::select! {
                 event = events.recv() => {
                     let (who, event) = event.expect("the yard keeps a sender");
                     self.handle(who, event).await?;
                 }
-                () = kill_time => self.kill(),
+                () = sleep_until(kill_at) => self.kill(),
                 _ = tick.tick() => self.tick()?,
                 _ = &mut interrupt => return Err(Failure::Interrupted),
             }
@@ -224,7 +195,7 @@ impl<'a> Run<'a> {
 
     async fn handle_line(&mut self, who: Who, line: Line) -> Result<(), Failure> {
         match (who, line) {
-            (Who::Consumer { .. }, Line::Ready) => self.reached(Moment::Ready),
+            (Who::Consumer { .. }, Line::Ready) => self.consumer.plan.reached(Moment::Ready),
             (Who::Consumer { life }, Line::Report { chunk, redelivered }) => {
                 self.ledger.reported(life, &chunk, redelivered);
                 self.consumer.view.reports += 1;
@@ -232,7 +203,7 @@ impl<'a> Run<'a> {
                 // What a killed consumer wrote before is still read, and is no sign of life.
                 if life == self.consumer.view.life && !matches!(self.consumer.plan, Plan::Sent(_)) {
                     self.recovered();
-                    self.reached(Moment::FirstReport);
+                    self.consumer.plan.reached(Moment::FirstReport);
                 }
             }
             (Who::Consumer { .. }, Line::Done { .. }) => self.consumer.done = true,
@@ -338,7 +309,6 @@ impl<'a> Run<'a> {
         self.consumer.view.life = life;
         self.consumer.view.pid = self.consumer.member.pid;
         self.plan_kill();
-        self.reached(Moment::Start);
         Ok(())
     }
 
@@ -355,19 +325,9 @@ impl<'a> Run<'a> {
 
     fn plan_kill(&mut self) {
         if self.tally.kills < self.options.kills {
-            let moments = [Moment::Start, Moment::Ready, Moment::FirstReport];
-            let moment = moments[self.random.usize(..moments.len())];
-            let delay = Duration::from_micros(self.random.u64(..=self.options.kill_within * 1000));
-            self.consumer.plan = Plan::After(moment, delay);
+            self.consumer.plan = Plan::draw(&mut self.random, self.options.kill_within);
         }
-    }
-
-    fn reached(&mut self, reached: Moment) {
-        if let Plan::After(moment, delay) = self.consumer.plan
-            && moment == reached
-        {
-            self.consumer.plan = Plan::At(time::Instant::now() + delay);
-        }
+        self.consumer.plan.reached(Moment::Start);
     }
 
     fn kill(&mut self) {
@@ -404,6 +364,14 @@ impl<'a> Run<'a> {
         let report = Report::new(self.options, self.seed, files, passes, &verdict, &self.tally, took);
         self.display.finish(&report, self.ledger.remarks(), self.options.json);
         report.ok
+    }
+}
+
+/// Sleeps until the instant; for ever if there is none.
+async fn sleep_until(instant: Option<time::Instant>) {
+    match instant {
+        Some(instant) => time::sleep_until(instant).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{cli::Options, ledger::Verdict};
+use super::{cli::Options, verdict::Verdict};
 
 /// Everything worth telling about a run. The field names are the keys of the JSON line.
 #[derive(Debug, Clone, PartialEq, Serialize)]
