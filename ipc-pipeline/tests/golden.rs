@@ -1,12 +1,15 @@
 //! The bytes of `docs/protocol.md`: every vector of that page, encoded and decoded.
 #![allow(clippy::unwrap_used, reason = "a test may unwrap, its helpers too")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::IoSlice,
+};
 
 use ipc_pipeline::protocol::{
-    Answer, Arrival, Budget, Control, ControlReader, FrameReader, HEADER_LEN, Header, Hello, Incoming,
-    IncomingConfig, Kind, MAX_HELLO, MAX_PAYLOAD, PREAMBLE_LEN, Preamble, ProtocolError, Refusal, SessionId,
-    VERSION, Welcome,
+    Answer, Arrival, Budget, Control, ControlReader, End, FrameReader, HEADER_LEN, Header, Hello, Incoming,
+    IncomingConfig, Kind, MAX_HELLO, MAX_PAYLOAD, Outgoing, OutgoingConfig, PREAMBLE_LEN, Preamble,
+    ProtocolError, Refusal, SessionId, Taken, VERSION, Welcome,
 };
 
 const PAGE: &str = include_str!("../../docs/protocol.md");
@@ -172,12 +175,53 @@ fn frame_headers_are_written_and_read_as_the_page_says() {
     }
 }
 
+/// The machines of both ends say exactly what the page shows for a whole exchange.
+#[test]
+fn a_whole_exchange_has_the_bytes_of_the_page() {
+    let mut sender = Outgoing::new(session(), OutgoingConfig::default());
+    for value in [&b"hello"[..], b""] {
+        assert!(sender.reserve());
+        sender.append(|out| out.write(value)).unwrap();
+    }
+    sender.finish();
+    let hello = sender.hello("raw");
+    assert_eq!(hello.encode().unwrap(), vector("exchange-hello"));
+
+    let mut config = IncomingConfig::default();
+    config.incarnation = INCARNATION;
+    let mut receiver = Incoming::new(config, &hello, Budget::new(1 << 20).share());
+    let welcome = receiver.handle_hello(&hello).unwrap();
+    assert_eq!(Answer::Welcome(welcome).encode(), vector("exchange-answer"));
+
+    sender.handle_welcome(&welcome).unwrap();
+    let mut written = Vec::new();
+    while sender.poll_transmit().pending {
+        let mut slices = [IoSlice::new(&[]); 8];
+        let count = sender.slices(&mut slices);
+        let before = written.len();
+        slices[..count].iter().for_each(|slice| written.extend_from_slice(slice));
+        sender.handle_written(written.len() - before);
+    }
+    assert_eq!(written, vector("exchange-sender"));
+
+    let mut arrivals = Vec::new();
+    FrameReader::new().handle_bytes(&written, &mut receiver, &mut arrivals).unwrap();
+    receiver.handle_taken(Taken { number: 2, values: 2, bytes: 13 });
+    let mut answered = Vec::new();
+    receiver.poll_control(false, &mut answered);
+    assert_eq!(answered, vector("exchange-receiver"));
+    ControlReader::new().handle_bytes(&answered, |control| sender.handle_control(control)).unwrap();
+    assert_eq!(sender.end(), Some(&End::Finished));
+    assert!(receiver.is_finished());
+}
+
 #[test]
 fn every_vector_of_the_page_is_checked_here() {
     let mut checked: BTreeSet<&str> = hellos().iter().map(|(name, _)| *name).collect();
     checked.extend(answers().iter().map(|(name, _)| *name));
     checked.extend(controls().iter().map(|(name, _)| *name));
     checked.extend(headers().iter().map(|(name, ..)| *name));
+    checked.extend(["exchange-hello", "exchange-answer", "exchange-sender", "exchange-receiver"]);
     let vectors = vectors();
     let there: BTreeSet<&str> = vectors.keys().map(String::as_str).collect();
     assert_eq!(checked, there);
