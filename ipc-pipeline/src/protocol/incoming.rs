@@ -252,6 +252,12 @@ impl Incoming {
                 self.waiting = waiting;
                 self.next_size = next_size;
                 self.need = true;
+                let wanted = self.received_bytes.saturating_add(next_size.min(self.largest_frame()));
+                if self.oversize == Some(self.received_values) && wanted > self.max_bytes {
+                    // A policy has dropped the value that was let in, and a larger one stands in its place.
+                    self.max_bytes = wanted;
+                    self.oversize_unreported = true;
+                }
             }
             Control::Skip { count } => {
                 let first = self.received + 1;

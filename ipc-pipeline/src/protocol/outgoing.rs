@@ -483,6 +483,11 @@ impl Outgoing {
         self.log.live_values()
     }
 
+    /// Of these, how many have a number beyond `number`.
+    pub fn pending_beyond(&self, number: u64) -> usize {
+        self.log.live_values_beyond(number)
+    }
+
     /// Encoded bytes retained.
     pub fn pending_bytes(&self) -> usize {
         self.log.live_bytes()

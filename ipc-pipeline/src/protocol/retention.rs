@@ -717,6 +717,22 @@ impl Log {
         self.unwritten.max(self.mark.number)
     }
 
+    /// Values retained with a number beyond `number`.
+    pub(super) fn live_values_beyond(&self, number: u64) -> usize {
+        let mut place = self.head;
+        let mut count = 0;
+        while let Some(chunk) = self.chunks.get((place.chunk - self.popped) as usize) {
+            if place.number >= chunk.next_number() {
+                place = next_chunk(place);
+                continue;
+            }
+            let item = chunk.item(place.offset, place.number);
+            count += usize::from(item.live && place.number > number);
+            place = step(place, item);
+        }
+        count
+    }
+
     /// Bytes of memory held, bookkeeping included.
     pub(super) fn memory(&self) -> usize {
         let bodies = self.chunks.iter().map(|chunk| match &chunk.body {
