@@ -31,4 +31,6 @@ pub use frame::{Control, ControlReader, HEADER_LEN, Header, Kind, MAX_PAYLOAD};
 pub use hello::{Answer, Hello, MAX_HELLO, PREAMBLE_LEN, Preamble, Refusal, SessionId, VERSION, Welcome};
 pub use incoming::{Incoming, IncomingConfig, Taken};
 pub use outgoing::{AppendError, Delivered, End, Outgoing, OutgoingConfig, OutgoingCounters, Transmit};
+#[cfg(feature = "link")]
+pub(crate) use reader::SKIP_LEN;
 pub use reader::{Arrival, FrameReader, Run, SEGMENT_LEN, Segment, Space};

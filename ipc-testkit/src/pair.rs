@@ -1,7 +1,12 @@
 //! Two link machines and a wire that is cut anywhere: the whole protocol in one thread, without a clock.
 //!
-//! [`Pair`] carries out scripts of [`Step`]s and keeps the oracle: what was accepted, what was handed out by which
-//! incarnation, with which flag. Every rule of the link that can be stated in one sentence is a [`Violation`].
+//! [`Pair`] carries out scripts of [`Step`]s and keeps the oracle: what was accepted, what was written, what was
+//! handed out by which incarnation, with which flag. Every rule of the link that can be stated in one sentence is a
+//! [`Violation`].
+
+mod record;
+mod script;
+mod tap;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -11,41 +16,16 @@ use std::{
 use ipc_pipeline::{
     FullPolicy,
     protocol::{
-        Arrival, Budget, Control, ControlReader, End, FrameReader, HEADER_LEN, Header, Incoming,
-        IncomingConfig, Kind, Outgoing, OutgoingConfig, Run, SessionId, Taken,
+        Budget, ControlReader, End, FLOOR_BYTES, FrameReader, Hello, IncomingConfig, Outgoing,
+        OutgoingConfig, PREAMBLE_LEN, Refusal, SessionId,
     },
 };
-use proptest::prelude::*;
 
-/// One step of a script.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Step {
-    /// The application acks one of the values it holds, in explicit mode.
-    Ack(u8),
-    /// The connection is cut; of the bytes under way to the receiver so many still arrive.
-    Cut(u16),
-    /// A new connection is made and both machines greet each other.
-    Dial,
-    /// So many bytes travel to the receiver.
-    Forward(u16),
-    /// The receiving process dies and another incarnation takes its place.
-    ReceiverDies,
-    /// The receiving application takes everything back that it did not ack, in explicit mode.
-    Recover,
-    /// So many bytes travel back to the sender.
-    Return(u16),
-    /// The sending application sends a value of this size.
-    Send(u32),
-    /// The sending process dies; another session takes its place.
-    SenderDies,
-    /// The receiving application takes so many values.
-    Take(u8),
-    /// The ticker runs: moves that were not reported are.
-    Tick,
-    /// The sender's machine writes at most so many bytes.
-    Write(u16),
-}
+pub use self::script::{Step, configs, scripts};
+use self::{
+    record::{Record, content},
+    tap::Tap,
+};
 
 /// What a pair is made of.
 #[derive(Debug, Clone)]
@@ -57,6 +37,8 @@ pub struct PairConfig {
     pub incoming: IncomingConfig,
     /// The receiving process's budget in bytes.
     pub budget: usize,
+    /// Whether unreported moves are reported at the end; without, half the window and requests must do.
+    pub ticker: bool,
 }
 
 impl Default for PairConfig {
@@ -65,6 +47,7 @@ impl Default for PairConfig {
             outgoing: OutgoingConfig::default(),
             incoming: IncomingConfig::default(),
             budget: 64 * 1024 * 1024,
+            ticker: true,
         }
     }
 }
@@ -98,7 +81,35 @@ pub enum Violation {
         /// The session and the value's number.
         value: (SessionId, u64),
     },
-    /// More values than the capacity are kept, or more bytes promised than allowed.
+    /// The policy dropped a value of which something had been written.
+    DroppedWritten {
+        /// The session and the value's number.
+        value: (SessionId, u64),
+    },
+    /// The receiver was told that a number was dropped, and it was not; or a drop was not reported.
+    WronglySkipped {
+        /// How many drops the sender counted.
+        dropped: u64,
+        /// How many numbers the receiver was told of.
+        skipped: u64,
+    },
+    /// The flag is not set although an earlier incarnation may have seen the value.
+    NotFlagged {
+        /// The session and the value's number.
+        value: (SessionId, u64),
+    },
+    /// The two ends go on talking although nobody does anything.
+    Restless,
+    /// An end that announced itself was not confirmed.
+    Unfinished,
+    /// The sender's counts do not add up.
+    Miscounted {
+        /// What is pending.
+        pending: usize,
+        /// What was accepted and neither released nor dropped.
+        counted: u64,
+    },
+    /// More values than the capacity are kept, or more bytes held or promised than allowed.
     Unbounded,
     /// One of the machines called the other's bytes a violation of the protocol.
     Protocol(String),
@@ -110,24 +121,7 @@ struct Wire {
     control: ControlReader,
     forward: VecDeque<u8>,
     back: VecDeque<u8>,
-}
-
-#[derive(Debug)]
-struct Record {
-    machine: Incoming,
-    untaken: VecDeque<Value>,
-    taken: Taken,
-    held: Vec<u64>,
-    last: u64,
-    seen: BTreeSet<u64>,
-}
-
-#[derive(Debug)]
-struct Value {
-    number: u64,
-    bytes: Vec<u8>,
-    frame_len: u64,
-    redelivered: bool,
+    tap: Tap,
 }
 
 /// Two machines, a wire and an oracle.
@@ -140,11 +134,16 @@ pub struct Pair {
     incarnation: u64,
     records: BTreeMap<SessionId, Record>,
     wire: Option<Wire>,
+    /// What was accepted, by session and number, with its size.
     accepted: BTreeMap<(SessionId, u64), usize>,
+    /// Which incarnations handed a value out.
     handed: BTreeMap<(SessionId, u64), BTreeSet<u64>>,
-    written_before_met: u64,
-    /// Values that the policy dropped after they had been accepted.
-    dropped: usize,
+    /// What the current session has written.
+    written: tap::Written,
+    /// Numbers that receivers of the current session were told are dropped.
+    skipped: BTreeSet<u64>,
+    hellos: Vec<Hello>,
+    finished: bool,
 }
 
 impl Pair {
@@ -159,8 +158,10 @@ impl Pair {
             wire: None,
             accepted: BTreeMap::new(),
             handed: BTreeMap::new(),
-            written_before_met: 0,
-            dropped: 0,
+            written: tap::Written::default(),
+            skipped: BTreeSet::new(),
+            hellos: Vec::new(),
+            finished: false,
             config,
         }
     }
@@ -180,40 +181,29 @@ impl Pair {
             Step::Cut(keep) => {
                 self.forward(keep.into())?;
                 self.disconnect();
-                Ok(())
             }
-            Step::Dial => self.dial(),
-            Step::Forward(count) => self.forward(count.into()),
-            Step::ReceiverDies => {
+            Step::Dial => self.dial()?,
+            Step::DialInVain => {
+                self.greet(false)?;
                 self.disconnect();
-                self.records.clear();
-                self.incarnation += 1;
-                // What dead senders had transferred and it had not handed out dies with it.
-                let (session, handed) = (self.sender.session(), &self.handed);
-                self.accepted.retain(|id, _| id.0 == session || handed.contains_key(id));
-                Ok(())
             }
+            Step::Finish => {
+                self.finished = true;
+                self.sender.finish();
+            }
+            Step::Forget => self.forget(),
+            Step::Forward(count) => self.forward(count.into())?,
+            Step::LateHello => self.late_hello()?,
+            Step::ReceiverDies => self.receiver_dies(),
             Step::Recover => self.recover(),
-            Step::Return(count) => self.back(count.into()),
-            Step::Send(size) => self.send(size as usize),
-            Step::SenderDies => {
-                self.disconnect();
-                self.forget_untransferred();
-                self.sessions += 1;
-                self.sender =
-                    Outgoing::new(SessionId::from_bits(self.sessions), self.config.outgoing.clone());
-                Ok(())
-            }
-            Step::Take(count) => self.take(count.into()),
-            Step::Tick => {
-                self.answer(true);
-                Ok(())
-            }
-            Step::Write(count) => {
-                self.write(count.into());
-                Ok(())
-            }
+            Step::Return(count) => self.back(count.into())?,
+            Step::Send(size) => self.send(size as usize)?,
+            Step::SenderDies => self.sender_dies(),
+            Step::Take(count) => self.take(count.into())?,
+            Step::Tick => self.answer(true),
+            Step::Write(count) => self.write(count.into()),
         }
+        self.check()
     }
 
     /// Reconnects, moves every byte, takes and acks everything until nothing moves; then nothing may be missing.
@@ -222,28 +212,36 @@ impl Pair {
             self.dial()?;
         }
         self.sender.wait_for_release();
+        self.calm()?;
         for _ in 0..10_000 {
-            self.write(usize::MAX);
-            self.forward(usize::MAX)?;
-            self.take(usize::MAX)?;
+            self.exchange()?;
+            // A few at a time, so that small windows and their bounds are met on the way.
+            self.take(3)?;
             while self.records.values().any(|record| !record.held.is_empty()) {
-                self.ack(0)?;
+                self.ack(0);
             }
-            self.answer(true);
+            self.answer(self.config.ticker);
             self.back(usize::MAX)?;
-            if self.sender.pending() == 0 {
+            let untaken = self.records.values().any(|record| !record.untaken.is_empty());
+            let unfinished = self.finished && self.sender.end().is_none();
+            if self.sender.pending() == 0 && !untaken && !unfinished {
                 break;
             }
         }
-        let session = self.sender.session();
-        if self.sender.pending() > 0 {
-            return Err(Violation::Lost { value: (session, self.sender.lowest()) });
+        self.exchange()?;
+        self.calm()?;
+        self.check()?;
+        self.check_complete()
+    }
+
+    /// Nobody does anything: the two ends must fall silent.
+    pub fn calm(&mut self) -> Result<(), Violation> {
+        for _ in 0..200 {
+            if !self.exchange()? {
+                return Ok(());
+            }
         }
-        let mut missing = self.accepted.keys().filter(|value| !self.handed.contains_key(value));
-        if let Some(value) = missing.nth(self.dropped) {
-            return Err(Violation::Lost { value: *value });
-        }
-        Ok(())
+        Err(Violation::Restless)
     }
 
     /// The sender's machine.
@@ -256,16 +254,82 @@ impl Pair {
         self.handed.values().map(BTreeSet::len).sum()
     }
 
+    /// The numbers of the current session's values that were handed out.
+    pub fn handed_numbers(&self) -> Vec<u64> {
+        let session = self.sender.session();
+        self.handed.keys().filter(|value| value.0 == session).map(|value| value.1).collect()
+    }
+
+    /// How many numbers the current session's receivers were told are dropped.
+    pub fn skipped(&self) -> usize {
+        self.skipped.len()
+    }
+
+    /// Whether the session has ended, and how.
+    pub fn end(&self) -> Option<&End> {
+        self.sender.end()
+    }
+
+    fn check(&self) -> Result<(), Violation> {
+        let pending = self.sender.pending();
+        if pending > self.config.outgoing.capacity.get() || self.budget.used() > self.config.budget {
+            return Err(Violation::Unbounded);
+        }
+        let counters = self.sender.counters();
+        let counted = counters.accepted - counters.released - counters.dropped;
+        if counted != pending as u64 {
+            return Err(Violation::Miscounted { pending, counted });
+        }
+        let config = &self.config.incoming;
+        let most = config.max_window_bytes.max(FLOOR_BYTES) + config.max_message as u64 + 64;
+        for record in self.records.values() {
+            let window = config.window.get().min(self.config.outgoing.capacity.get() as u64);
+            if record.untaken.len() as u64 > window || record.untaken_bytes() > most {
+                return Err(Violation::Unbounded);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_complete(&self) -> Result<(), Violation> {
+        let session = self.sender.session();
+        if self.sender.pending() > 0 {
+            return Err(Violation::Lost { value: (session, self.sender.lowest()) });
+        }
+        if self.finished && self.sender.end() != Some(&End::Finished) {
+            return Err(Violation::Unfinished);
+        }
+        for value in self.accepted.keys().filter(|value| !self.handed.contains_key(value)) {
+            if value.0 != session || !self.skipped.contains(&value.1) {
+                return Err(Violation::Lost { value: *value });
+            }
+            if self.written.begun.contains(&value.1) {
+                return Err(Violation::DroppedWritten { value: *value });
+            }
+        }
+        let (dropped, skipped) = (self.sender.counters().dropped, self.skipped.len() as u64);
+        let handed = self.skipped.iter().any(|number| self.handed.contains_key(&(session, *number)));
+        if dropped != skipped || handed {
+            return Err(Violation::WronglySkipped { dropped, skipped });
+        }
+        Ok(())
+    }
+
     fn send(&mut self, size: usize) -> Result<(), Violation> {
+        if self.finished || self.sender.end().is_some() {
+            return Ok(());
+        }
         let mut reserved = self.sender.reserve();
-        if !reserved && self.config.outgoing.policy == FullPolicy::DropOldest && self.sender.drop_oldest() {
-            self.dropped += 1;
-            reserved = self.sender.reserve();
+        if !reserved && self.config.outgoing.policy == FullPolicy::DropOldest {
+            while !reserved && self.sender.drop_oldest() {
+                reserved = self.sender.reserve();
+            }
         }
         if !reserved {
             match self.config.outgoing.policy {
                 FullPolicy::DropNewest | FullPolicy::DropOldest => self.sender.drop_newest(),
-                _ => self.sender.set_held_up(true),
+                FullPolicy::Wait => self.sender.set_held_up(true),
+                _ => {}
             }
             return Ok(());
         }
@@ -280,50 +344,111 @@ impl Pair {
             }
         }
         self.accepted.insert((session, number), size);
-        if self.sender.pending() > self.config.outgoing.capacity.get() {
-            return Err(Violation::Unbounded);
-        }
         Ok(())
     }
 
     fn dial(&mut self) -> Result<(), Violation> {
-        self.disconnect();
+        self.greet(true)
+    }
+
+    /// One attempt; the answer may get lost.
+    fn greet(&mut self, answered: bool) -> Result<(), Violation> {
+        if self.sender.end().is_some() {
+            return Ok(());
+        }
+        // The receiver learns of the old connection's end by the new hello.
+        if self.wire.take().is_some() {
+            self.sender.handle_disconnected();
+        }
         let hello = self.sender.hello("test");
-        let hello = ipc_pipeline::protocol::Hello::decode(&hello.encode().map_err(protocol)?[8..])
-            .map_err(protocol)?;
+        let hello = Hello::decode(&hello.encode().map_err(protocol)?[PREAMBLE_LEN..]).map_err(protocol)?;
+        self.hellos.push(hello.clone());
         let mut config = self.config.incoming.clone();
         config.incarnation = self.incarnation;
-        if hello.known != self.incarnation {
-            self.written_before_met = self.sender.written_until();
-        }
-        let record = self.records.entry(hello.session).or_insert_with(|| Record {
-            taken: Taken { number: hello.lowest - 1, ..Taken::default() },
-            machine: Incoming::new(config, &hello, self.budget.share()),
-            untaken: VecDeque::new(),
-            held: Vec::new(),
-            last: 0,
-            seen: BTreeSet::new(),
+        let (budget, met_at) = (&self.budget, self.written.whole);
+        let record = self.records.entry(hello.session).or_insert_with(|| {
+            let machine = ipc_pipeline::protocol::Incoming::new(config, &hello, budget.share());
+            Record::new(machine, met_at)
         });
-        let welcome = record
-            .machine
-            .handle_hello(&hello)
-            .map_err(|refusal| Violation::Protocol(refusal.to_string()))?;
+        let welcome = record.machine.handle_hello(&hello).map_err(protocol)?;
+        if !answered {
+            return Ok(());
+        }
+        if welcome.unknown_session {
+            // The sender cannot tell whether an earlier such answer led to anything.
+            record.met_at = met_at;
+        }
         self.sender.handle_welcome(&welcome).map_err(protocol)?;
         self.wire = Some(Wire {
             reader: FrameReader::new(),
             control: ControlReader::new(),
             forward: VecDeque::new(),
             back: VecDeque::new(),
+            tap: Tap::default(),
         });
+        Ok(())
+    }
+
+    /// An attempt that was overtaken is refused and disturbs nothing.
+    fn late_hello(&mut self) -> Result<(), Violation> {
+        for hello in &self.hellos {
+            if let Some(record) = self.records.get_mut(&hello.session)
+                && (record.machine.is_connected() || hello.attempt < self.hellos.len() as u64)
+            {
+                match record.machine.handle_hello(hello) {
+                    Err(Refusal::Stale) => {}
+                    other => return Err(Violation::Protocol(format!("a late hello got {other:?}"))),
+                }
+                break;
+            }
+        }
         Ok(())
     }
 
     fn disconnect(&mut self) {
         if self.wire.take().is_some() {
             self.sender.handle_disconnected();
-            if let Some(record) = self.records.get_mut(&self.sender.session()) {
-                record.machine.handle_disconnected();
-            }
+        }
+        if let Some(record) = self.records.get_mut(&self.sender.session()) {
+            record.machine.handle_disconnected();
+        }
+    }
+
+    fn receiver_dies(&mut self) {
+        self.disconnect();
+        self.records.clear();
+        self.incarnation += 1;
+        // What dead senders had transferred and it had not handed out dies with it.
+        let (session, handed) = (self.sender.session(), &self.handed);
+        self.accepted.retain(|id, _| id.0 == session || handed.contains_key(id));
+    }
+
+    fn sender_dies(&mut self) {
+        self.disconnect();
+        // What had been accepted and not transferred dies with its sender.
+        let session = self.sender.session();
+        let received = self.records.get(&session).map_or(0, |record| record.machine.received());
+        let (handed, skipped) = (&self.handed, &self.skipped);
+        self.accepted.retain(|id, _| {
+            id.0 != session || handed.contains_key(id) || id.1 <= received && !skipped.contains(&id.1)
+        });
+        self.sessions += 1;
+        self.sender = Outgoing::new(SessionId::from_bits(self.sessions), self.config.outgoing.clone());
+        self.written = tap::Written::default();
+        self.skipped.clear();
+        self.hellos.clear();
+        self.finished = false;
+    }
+
+    fn forget(&mut self) {
+        let session = self.sender.session();
+        let settled = self.records.get(&session).is_some_and(|record| {
+            record.untaken.is_empty()
+                && record.held.is_empty()
+                && record.machine.released() == record.machine.received()
+        });
+        if settled && self.wire.is_none() {
+            self.records.remove(&session);
         }
     }
 
@@ -334,9 +459,10 @@ impl Pair {
             let count = self.sender.slices(&mut slices);
             let mut written = 0;
             for slice in &slices[..count] {
-                let part = slice.len().min(budget - written);
-                wire.forward.extend(&slice[..part]);
-                written += part;
+                let part = &slice[..slice.len().min(budget - written)];
+                wire.forward.extend(part);
+                wire.tap.write(part, &mut self.written);
+                written += part.len();
             }
             if written == 0 {
                 break;
@@ -354,7 +480,7 @@ impl Pair {
         let mut arrivals = Vec::new();
         let outcome = wire.reader.handle_bytes(&bytes, &mut record.machine, &mut arrivals);
         for arrival in arrivals {
-            record.arrive(arrival);
+            record.arrive(arrival, &mut self.skipped);
         }
         outcome.map_err(protocol)?;
         self.answer(false);
@@ -365,9 +491,6 @@ impl Pair {
         let Some(wire) = &mut self.wire else { return };
         let Some(record) = self.records.get_mut(&self.sender.session()) else { return };
         record.machine.handle_taken(record.taken);
-        if record.machine.wants_oversize() {
-            record.machine.grant_oversize();
-        }
         let mut out = Vec::new();
         record.machine.poll_control(tick, &mut out);
         if record.machine.wants_oversize() {
@@ -383,12 +506,26 @@ impl Pair {
         let bytes: Vec<u8> = wire.back.drain(..count).collect();
         let sender = &mut self.sender;
         wire.control.handle_bytes(&bytes, |control| sender.handle_control(control)).map_err(protocol)?;
-        sender.set_held_up(false);
+        // Whoever waited is let go as soon as there is room.
+        if count > 0 && sender.reserve() {
+            sender.unreserve();
+            sender.set_held_up(false);
+        }
         Ok(())
     }
 
+    /// Moves every byte that waits, both ways; whether there was one.
+    fn exchange(&mut self) -> Result<bool, Violation> {
+        self.write(usize::MAX);
+        let moved = self.wire.as_ref().is_some_and(|wire| !wire.forward.is_empty());
+        self.forward(usize::MAX)?;
+        let answered = self.wire.as_ref().is_some_and(|wire| !wire.back.is_empty());
+        self.back(usize::MAX)?;
+        Ok(moved || answered)
+    }
+
     fn take(&mut self, count: usize) -> Result<(), Violation> {
-        let current = self.sender.session();
+        let explicit = self.config.incoming.explicit;
         for (session, record) in &mut self.records {
             for _ in 0..count {
                 let Some(value) = record.untaken.pop_front() else { break };
@@ -396,7 +533,7 @@ impl Pair {
                 record.taken.number = value.number;
                 record.taken.values += 1;
                 record.taken.bytes += value.frame_len;
-                if record.machine.is_acked(value.number) && self.config.incoming.explicit {
+                if record.machine.is_acked(value.number) && explicit {
                     record.machine.count_duplicate();
                     continue;
                 }
@@ -405,28 +542,25 @@ impl Pair {
                     return Err(Violation::Corrupt { value: id });
                 }
                 let new = record.seen.insert(value.number);
-                let retaken = self.config.incoming.explicit && value.redelivered;
-                if !new && !retaken {
+                let incarnations = self.handed.entry(id).or_default();
+                let elsewhere = incarnations.iter().any(|earlier| *earlier != self.incarnation);
+                // Certainly never handed to any application, or else flagged: nothing in between.
+                let may_be_seen = value.number <= record.met_at || explicit && !new;
+                if !new && !(explicit && value.redelivered) || elsewhere && !value.redelivered {
                     return Err(Violation::Doubled { value: id });
                 }
-                if value.number <= record.last && !value.redelivered {
+                if may_be_seen && !value.redelivered {
+                    return Err(Violation::NotFlagged { value: id });
+                }
+                if value.redelivered && !may_be_seen {
+                    return Err(Violation::WronglyFlagged { value: id });
+                }
+                if value.number <= record.last {
                     return Err(Violation::Reordered { value: id });
                 }
                 record.last = value.number;
-                let incarnations = self.handed.entry(id).or_default();
-                if incarnations.iter().any(|earlier| *earlier != self.incarnation) && !value.redelivered {
-                    return Err(Violation::Doubled { value: id });
-                }
-                let again = incarnations.contains(&self.incarnation);
-                if *session == current
-                    && value.redelivered
-                    && !again
-                    && value.number > self.written_before_met
-                {
-                    return Err(Violation::WronglyFlagged { value: id });
-                }
                 incarnations.insert(self.incarnation);
-                if self.config.incoming.explicit {
+                if explicit {
                     record.held.push(value.number);
                 }
             }
@@ -435,7 +569,7 @@ impl Pair {
         Ok(())
     }
 
-    fn ack(&mut self, which: u8) -> Result<(), Violation> {
+    fn ack(&mut self, which: u8) {
         for record in self.records.values_mut() {
             if !record.held.is_empty() {
                 let index = usize::from(which) % record.held.len();
@@ -445,12 +579,11 @@ impl Pair {
             }
         }
         self.answer(false);
-        Ok(())
     }
 
-    fn recover(&mut self) -> Result<(), Violation> {
+    fn recover(&mut self) {
         if !self.config.incoming.explicit {
-            return Ok(());
+            return;
         }
         self.disconnect();
         // The link of a dead sender has nobody to send again.
@@ -459,90 +592,12 @@ impl Pair {
             record.machine.recover();
             record.untaken.clear();
             record.held.clear();
-            record.taken = Taken { number: record.machine.released(), ..Taken::default() };
+            record.taken = record.machine.taken();
             record.last = record.machine.released();
         }
-        Ok(())
     }
-
-    /// What had been accepted and not transferred dies with its sender.
-    fn forget_untransferred(&mut self) {
-        let session = self.sender.session();
-        let received = self.records.get(&session).map_or(0, |record| record.machine.received());
-        let handed = &self.handed;
-        self.accepted.retain(|id, _| id.0 != session || id.1 <= received || handed.contains_key(id));
-    }
-
-    /// Whether the session has ended, and how.
-    pub fn end(&self) -> Option<&End> {
-        self.sender.end()
-    }
-}
-
-impl Record {
-    fn arrive(&mut self, arrival: Arrival) {
-        match arrival {
-            Arrival::Large { number, payload, maybe_seen_until } => {
-                let pieces = payload.len().div_ceil(256 * 1024).max(1);
-                self.untaken.push_back(Value {
-                    number,
-                    frame_len: (payload.len() + pieces * HEADER_LEN) as u64,
-                    bytes: payload,
-                    redelivered: number <= maybe_seen_until,
-                });
-            }
-            Arrival::Run(run) => self.walk(&run),
-        }
-    }
-
-    fn walk(&mut self, run: &Run) {
-        let (mut at, mut number) = (run.start, run.first);
-        while at < run.end {
-            let header = Header::decode(*run.segment[at..].first_chunk().expect("runs hold whole frames"));
-            let payload = &run.segment[at + HEADER_LEN..at + header.frame_len()];
-            at += header.frame_len();
-            match header.kind() {
-                Ok(Some(Kind::Data)) => {
-                    let redelivered = number <= run.maybe_seen_until;
-                    let frame_len = header.frame_len() as u64;
-                    self.untaken.push_back(Value { number, bytes: payload.to_vec(), frame_len, redelivered });
-                    number += 1;
-                }
-                Ok(Some(Kind::Skip)) => {
-                    if let Ok(Control::Skip { count }) = Control::decode(Kind::Skip, payload) {
-                        number += count;
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
-fn content(session: SessionId, number: u64, size: usize) -> Vec<u8> {
-    let seed = (session.bits() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ number;
-    (0..size).map(|index| (seed.rotate_left(index as u32 % 64) as u8) ^ index as u8).collect()
 }
 
 fn protocol(error: impl std::fmt::Display) -> Violation {
     Violation::Protocol(error.to_string())
-}
-
-/// Scripts of up to `max` steps, for both ack modes.
-pub fn scripts(max: usize) -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        8 => prop_oneof![4 => 0_u32..200, 1 => 0_u32..5_000, 1 => 30_000_u32..70_000].prop_map(Step::Send),
-        6 => prop_oneof![(0_u16..300), any::<u16>()].prop_map(Step::Write),
-        6 => prop_oneof![(0_u16..300), any::<u16>()].prop_map(Step::Forward),
-        4 => prop_oneof![(0_u16..60), any::<u16>()].prop_map(Step::Return),
-        5 => (1_u8..8).prop_map(Step::Take),
-        4 => any::<u8>().prop_map(Step::Ack),
-        3 => Just(Step::Dial),
-        2 => any::<u16>().prop_map(Step::Cut),
-        1 => Just(Step::Tick),
-        1 => Just(Step::ReceiverDies),
-        1 => Just(Step::SenderDies),
-        1 => Just(Step::Recover),
-    ];
-    proptest::collection::vec(step, 1..max)
 }

@@ -127,6 +127,9 @@ impl Cursor {
             spans[count] = ((at + HEADER_LEN) as u32, end as u32);
             at = end;
             count += 1;
+            if at - self.run.start >= self.turn_bytes {
+                break;
+            }
         }
         (count, at, at - self.run.start)
     }

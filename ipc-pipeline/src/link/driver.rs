@@ -31,13 +31,23 @@ const TURNS: usize = 16;
 const LASTING: Duration = Duration::from_secs(1);
 
 /// Drives a sending end until it is over.
-pub(super) async fn run(shared: Arc<Shared>, connector: Arc<dyn Connector>, names: LinkNames, codec: String) {
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    connector: Arc<dyn Connector>,
+    names: LinkNames,
+    codec: String,
+    order: u64,
+) {
+    let _turn = shared.turn.lock().await;
+    if shared.lock().order != order {
+        return;
+    }
     let mut backoff = Backoff::new(shared.config.backoff.clone(), fastrand::u64(..));
     shared.status.send_replace(Status::Waiting);
     let mut released_before = 0;
-    while !shared.lock().is_over() {
+    while !shared.lock().is_over(order) {
         let began = Instant::now();
-        match attempt(&shared, &*connector, &names, &codec).await {
+        match attempt(&shared, &*connector, &names, &codec, order).await {
             Attempt::Lost(reason) => {
                 tracing::debug!(?reason, "connection lost");
                 shared.status.send_replace(Status::Lost(reason));
@@ -53,14 +63,16 @@ pub(super) async fn run(shared: Arc<Shared>, connector: Arc<dyn Connector>, name
         }
         let delay = backoff.next_delay(Instant::now());
         let mut changed = pin!(connector.changed());
-        let mut interrupted = pin!(shared.interrupted());
+        let mut interrupted = pin!(shared.interrupted(order));
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
             () = &mut changed => {}
             () = &mut interrupted => {}
         }
     }
-    end(&shared);
+    if shared.lock().order == order {
+        end(&shared);
+    }
 }
 
 enum Attempt {
@@ -72,10 +84,16 @@ enum Attempt {
     NotNow,
 }
 
-async fn attempt(shared: &Arc<Shared>, connector: &dyn Connector, names: &LinkNames, codec: &str) -> Attempt {
+async fn attempt(
+    shared: &Arc<Shared>,
+    connector: &dyn Connector,
+    names: &LinkNames,
+    codec: &str,
+    order: u64,
+) -> Attempt {
     let connection = tokio::select! {
         outcome = connector.connect() => outcome,
-        () = shared.interrupted() => return Attempt::Interrupted,
+        () = shared.interrupted(order) => return Attempt::Interrupted,
     };
     let connection = match connection {
         Ok(connection) => connection,
@@ -98,7 +116,7 @@ async fn attempt(shared: &Arc<Shared>, connector: &dyn Connector, names: &LinkNa
     };
     let greeted = tokio::select! {
         greeted = greet(connection, &hello, shared.config.handshake_timeout) => greeted,
-        () = shared.interrupted() => return Attempt::Interrupted,
+        () = shared.interrupted(order) => return Attempt::Interrupted,
     };
     match greeted {
         Greeted::Failed(error) => {
@@ -112,12 +130,18 @@ async fn attempt(shared: &Arc<Shared>, connector: &dyn Connector, names: &LinkNa
         }
         Greeted::Welcome(welcome) => {
             let (welcome, reader, writer) = *welcome;
-            frames(shared, &welcome, reader, writer).await
+            frames(shared, &welcome, reader, writer, order).await
         }
     }
 }
 
-async fn frames(shared: &Arc<Shared>, welcome: &Welcome, mut reader: ReadHalf, writer: WriteHalf) -> Attempt {
+async fn frames(
+    shared: &Arc<Shared>,
+    welcome: &Welcome,
+    mut reader: ReadHalf,
+    writer: WriteHalf,
+    order: u64,
+) -> Attempt {
     let wakers = {
         let mut state = shared.lock();
         if let Err(error) = state.machine.handle_welcome(welcome) {
@@ -130,7 +154,7 @@ async fn frames(shared: &Arc<Shared>, welcome: &Welcome, mut reader: ReadHalf, w
     wake(wakers);
     shared.status.send_replace(Status::Connected);
     let mut control = ControlReader::new();
-    let lost = poll_fn(|cx| poll_frames(shared, &mut reader, &mut control, cx)).await;
+    let lost = poll_fn(|cx| poll_frames(shared, &mut reader, &mut control, order, cx)).await;
     let mut state = shared.lock();
     let writer = state.writer.take();
     state.machine.handle_disconnected();
@@ -145,6 +169,7 @@ fn poll_frames(
     shared: &Shared,
     reader: &mut ReadHalf,
     control: &mut ControlReader,
+    order: u64,
     cx: &mut Context<'_>,
 ) -> Poll<LostReason> {
     let mut buffer = [0; 256];
@@ -163,7 +188,7 @@ fn poll_frames(
             Poll::Ready(_) => lost = Some(LostReason::HangUp),
             Poll::Pending => {}
         }
-        if std::mem::take(&mut state.cut) || state.stopped {
+        if std::mem::take(&mut state.cut) || state.stopped || state.order != order {
             lost.get_or_insert(LostReason::Cut);
         }
         let wakers = shared.settle(state);
@@ -221,10 +246,10 @@ fn wake(wakers: Vec<Waker>) {
 
 impl Shared {
     /// Completes when the driver has to look at the state: over, or an order to cut.
-    async fn interrupted(&self) {
+    async fn interrupted(&self, order: u64) {
         poll_fn(|cx| {
             let mut state = self.lock();
-            if state.is_over() || std::mem::take(&mut state.cut) {
+            if state.is_over(order) || std::mem::take(&mut state.cut) {
                 return Poll::Ready(());
             }
             state.register(cx.waker());
@@ -236,8 +261,11 @@ impl Shared {
 
 impl State {
     /// Whether there is nothing left to do for a driver.
-    fn is_over(&self) -> bool {
-        self.stopped || self.machine.end().is_some() || self.closing && self.machine.is_idle()
+    fn is_over(&self, order: u64) -> bool {
+        self.order != order
+            || self.stopped
+            || self.machine.end().is_some()
+            || self.closing && self.machine.is_idle()
     }
 
     fn register(&mut self, waker: &Waker) {

@@ -14,7 +14,7 @@ use std::{
 use super::{AckMode, ReceiverConfig, RecvError, SourceId, oversize::OversizeSlot, session::Session};
 use crate::protocol::{
     Answer, Arrival, Control, FrameReader, Hello, Incoming, IncomingConfig, Refusal, Run, SEGMENT_LEN,
-    Segment, SessionId,
+    SKIP_LEN, Segment, SessionId,
 };
 
 /// A run as short as this is added to the one before it, so that trickling values do not each keep a segment.
@@ -44,6 +44,7 @@ struct State {
     spare: Vec<Segment>,
     small: Vec<Segment>,
     next_source: u64,
+    next_order: u64,
     attached: usize,
     /// Sessions that hold the end of the stream: attached or lost, and not ended.
     open: usize,
@@ -87,9 +88,22 @@ struct Lane {
 
 /// What lies in a lane.
 pub(super) enum Item {
-    Large { session: Arc<Session>, number: u64, payload: Vec<u8>, maybe_seen_until: u64 },
-    Restarted,
-    Run { session: Arc<Session>, run: Run },
+    Large {
+        session: Arc<Session>,
+        number: u64,
+        payload: Vec<u8>,
+        maybe_seen_until: u64,
+    },
+    /// Sessions from this order on begin here.
+    Restarted {
+        order: u64,
+    },
+    /// With the place of the last frame, if it is a SKIP.
+    Run {
+        session: Arc<Session>,
+        run: Run,
+        skip_at: Option<usize>,
+    },
 }
 
 /// How a session came in.
@@ -123,6 +137,7 @@ impl Inbox {
                 spare: Vec::new(),
                 small: Vec::new(),
                 next_source: 0,
+                next_order: 0,
                 attached: 0,
                 open: 0,
                 sources_seen: 0,
@@ -153,10 +168,13 @@ impl Inbox {
         if let Err(refusal) = checked {
             return Admitted::Refused(refusal);
         }
+        // From here on it cannot be forgotten meanwhile.
+        state.detached.retain(|id| *id != hello.session);
         let known = state.sessions.get(&hello.session).map(|entry| entry.session.clone());
         let is_new = known.is_none();
         let attaching = state.sessions.get(&hello.session).is_none_or(|entry| entry.phase == Phase::Detached);
         if attaching && state.attached >= self.config.max_sources {
+            state.keep(hello.session);
             return Admitted::Refused(Refusal::Busy);
         }
         if is_new && !state.make_room(self.config.max_detached) {
@@ -173,7 +191,10 @@ impl Inbox {
         }
         let welcome = match core.machine.handle_hello(hello) {
             Ok(welcome) => welcome,
-            Err(refusal) => return Admitted::Refused(refusal),
+            Err(refusal) => {
+                self.lock().keep(hello.session);
+                return Admitted::Refused(refusal);
+            }
         };
         // A sender that comes back only to hear that its end was seen does not begin the stream anew.
         let open = !core.machine.is_ending();
@@ -183,7 +204,14 @@ impl Inbox {
         state.drivers += 1;
         state.set_phase(session.id, Phase::Attached, open);
         state.armed |= open;
+        let leaving = state.leaving;
         drop(state);
+        if leaving != Leaving::No {
+            // It left meanwhile and could not tell this connection.
+            let released = core.machine.released();
+            let closed = leaving == Leaving::Closed;
+            let _ = core.leave(if closed { Control::Closed { released } } else { Control::Detach });
+        }
         drop(core);
         Admitted::Attached { session, epoch, older }
     }
@@ -222,6 +250,8 @@ impl Inbox {
         let mut guard = self.lock();
         let state = &mut *guard;
         let lane = state.lanes.get_mut(&session.source)?;
+        // An earlier session that is still delivering: its values go before the notice that a later one began.
+        let later = if lane.current == session.id { None } else { lane.split_off_after(session.order) };
         for arrival in arrivals.drain(..) {
             match arrival {
                 Arrival::Run(run) => {
@@ -235,6 +265,7 @@ impl Inbox {
                 }
             }
         }
+        lane.items.extend(later.into_iter().flatten());
         if let Some(small) = state.small.pop_if(|small| frames.wants(small)) {
             frames.recycle(small);
         }
@@ -324,7 +355,9 @@ impl Inbox {
     }
 
     /// A driver has stopped; `current` if it served the session's newest connection.
-    pub(super) fn driver_stopped(&self, session: &Session, current: bool, ending: bool) {
+    ///
+    /// The caller holds the session's lock, so that a newer connection cannot come in between, and wakes who waits.
+    pub(super) fn driver_stopped(&self, session: &Session, current: bool, ending: bool) -> Vec<Waker> {
         let mut state = self.lock();
         state.drivers -= 1;
         if current {
@@ -334,18 +367,22 @@ impl Inbox {
         if state.drivers == 0 {
             wakers.append(&mut state.idle);
         }
-        drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers
     }
 
     /// A lost source has been away too long: it no longer holds the end of the stream.
-    pub(super) fn expire(&self, session: &Session) {
+    pub(super) fn expire(&self, session: &Session, epoch: u64) {
+        let core = session.lock();
         let mut state = self.lock();
-        if state.sessions.get(&session.id).is_some_and(|entry| entry.phase == Phase::Detached) {
+        // It may have been here again meanwhile, and be away for less than the whole time.
+        if core.is_newest(epoch)
+            && state.sessions.get(&session.id).is_some_and(|entry| entry.phase == Phase::Detached)
+        {
             state.set_open(session.id, false);
         }
         let consumer = state.consumer.take();
         drop(state);
+        drop(core);
         if let Some(waker) = consumer {
             waker.wake();
         }
@@ -480,14 +517,21 @@ impl State {
             ticked: inbox.config.ticker,
         };
         let machine = Incoming::new(config, hello, inbox.config.budget.share());
-        let session =
-            Session::new(hello.session, source, machine, inbox.oversize.clone(), inbox.config.ticker);
+        self.next_order += 1;
+        let session = Session::new(
+            hello.session,
+            source,
+            self.next_order,
+            machine,
+            inbox.oversize.clone(),
+            inbox.config.ticker,
+        );
         let lane = self.lanes.get_mut(&source).expect("it was found or made above");
         lane.sessions += 1;
         let earlier = std::mem::replace(&mut lane.current, hello.session);
         if earlier != hello.session {
             // Values of the earlier session that are here come first.
-            lane.items.push_back(Item::Restarted);
+            lane.items.push_back(Item::Restarted { order: self.next_order });
             if !lane.queued {
                 lane.queued = true;
                 self.ready.push_back(source);
@@ -529,9 +573,16 @@ impl State {
         }
     }
 
+    /// A session that was not attached after all is remembered as before.
+    fn keep(&mut self, id: SessionId) {
+        if self.sessions.get(&id).is_some_and(|entry| entry.phase == Phase::Detached) {
+            self.detached.push_back(id);
+        }
+    }
+
     /// Forgets detached sessions, oldest first, that have nothing untaken or unacked; `false` if none can be.
     fn make_room(&mut self, max: usize) -> bool {
-        if self.detached.len() < max {
+        if self.detached.len() < max.max(1) {
             return true;
         }
         let Some(at) = self
@@ -559,20 +610,44 @@ impl State {
 }
 
 impl Lane {
+    /// Takes out what belongs to later sessions.
+    fn split_off_after(&mut self, order: u64) -> Option<VecDeque<Item>> {
+        let begins_later = |item: &Item| matches!(item, Item::Restarted { order: begun } if *begun > order);
+        let at = self.items.iter().position(begins_later)?;
+        Some(self.items.split_off(at))
+    }
+
     /// Queues a run; a short one is copied behind the last, and its segment comes back.
-    fn push_run(&mut self, session: &Arc<Session>, run: Run) -> Option<Segment> {
+    fn push_run(&mut self, session: &Arc<Session>, mut run: Run) -> Option<Segment> {
+        let mut skip_at = if run.marks { run.condense() } else { None };
+        if let Some(Item::Run { session: last, run: tail, skip_at: Some(at) }) = self.items.back_mut()
+            && last.id == session.id
+            && run.marks
+            && run.begins_with_skip()
+        {
+            // The numbers adjoin, so the two are one.
+            let more = run.skip_count(run.start);
+            skip_at = skip_at.filter(|last| *last != run.start);
+            run.first += more;
+            run.start += SKIP_LEN;
+            tail.add_to_skip(*at, more);
+        }
         let len = run.end - run.start;
-        if let Some(Item::Run { session: last, run: tail }) = self.items.back_mut()
+        if len == 0 {
+            return Some(run.segment);
+        }
+        if let Some(Item::Run { session: last, run: tail, skip_at: tail_skip }) = self.items.back_mut()
             && len <= COALESCE
             && tail.end + len <= tail.segment.len()
             && last.id == session.id
             && tail.maybe_seen_until == run.maybe_seen_until
         {
+            *tail_skip = skip_at.map(|at| at - run.start + tail.end);
             tail.segment[tail.end..tail.end + len].copy_from_slice(&run.segment[run.start..run.end]);
             tail.end += len;
             return Some(run.segment);
         }
-        self.items.push_back(Item::Run { session: session.clone(), run });
+        self.items.push_back(Item::Run { session: session.clone(), run, skip_at });
         None
     }
 }
@@ -581,7 +656,7 @@ impl Item {
     fn session(&self) -> Option<SessionId> {
         match self {
             Self::Large { session, .. } | Self::Run { session, .. } => Some(session.id),
-            Self::Restarted => None,
+            Self::Restarted { .. } => None,
         }
     }
 }

@@ -258,11 +258,11 @@ impl Driver {
         self.hang_up().await;
         let (current, ending) = self.stop();
         if let (true, false, Some(ttl)) = (current, ending, self.inbox.config.source_ttl) {
-            let (inbox, session) = (Arc::downgrade(&self.inbox), self.session.clone());
+            let (inbox, session, epoch) = (Arc::downgrade(&self.inbox), self.session.clone(), self.epoch);
             drop(self);
             tokio::time::sleep(ttl).await;
             if let Some(inbox) = inbox.upgrade() {
-                inbox.expire(&session);
+                inbox.expire(&session, epoch);
             }
         }
     }
@@ -295,8 +295,9 @@ impl Driver {
             core.detach(&self.session);
         }
         let ending = core.machine.is_ending();
+        let wakers = self.inbox.driver_stopped(&self.session, current, ending);
         drop(core);
-        self.inbox.driver_stopped(&self.session, current, ending);
+        wakers.into_iter().for_each(std::task::Waker::wake);
         (current, ending)
     }
 

@@ -77,9 +77,15 @@ impl<T: 'static> OutgoingLink<T> {
     pub fn connect(&self, connector: Arc<dyn Connector>, names: LinkNames) -> Result<(), Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let shared = self.sender.shared.clone();
-        shared.lock().machine.clear_refusal();
+        let mut order = 0;
+        // A driver that still runs, as after a refusal that was just noticed, makes room for this one.
+        shared.command(|state| {
+            state.machine.clear_refusal();
+            state.order += 1;
+            order = state.order;
+        });
         shared.status.send_replace(Status::Waiting);
-        runtime.spawn(driver::run(shared, connector, names, self.codec.clone()));
+        runtime.spawn(driver::run(shared, connector, names, self.codec.clone(), order));
         *self.runtime.lock().unwrap_or_else(PoisonError::into_inner) = Some(runtime);
         Ok(())
     }
@@ -99,6 +105,7 @@ impl<T: 'static> OutgoingLink<T> {
             match &*status.borrow_and_update() {
                 Status::Connected => return Ok(()),
                 Status::Refused(refusal) => return Err(refusal.clone()),
+                Status::Closed if self.sender.shared.lock().is_ended() => return Err(Refusal::PeerClosed),
                 _ => {}
             }
             if status.changed().await.is_err() {
@@ -180,7 +187,7 @@ impl<T: 'static> OutgoingLink<T> {
         let at_most = machine.pending() as u64;
         let aborted = match machine.end() {
             Some(End::Aborted(Some(Delivered { released, taken }))) => {
-                let exact = at_most.saturating_sub(taken.saturating_sub(*released));
+                let exact = machine.pending_beyond((*taken).max(*released)) as u64;
                 Aborted { at_least: exact, at_most: exact }
             }
             _ => {

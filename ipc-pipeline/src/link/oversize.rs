@@ -38,16 +38,29 @@ impl OversizeSlot {
     pub(super) fn release(&self) {
         let mut state = self.lock();
         state.taken = false;
+        Self::tell_next(state);
+    }
+
+    /// The session does not ask any more; whoever asked next must not wait for it.
+    pub(super) fn forget(&self, session: &Session) {
+        let mut state = self.lock();
+        let was_first = state.queue.front().is_some_and(|(id, _)| *id == session.id);
+        state.queue.retain(|(id, _)| *id != session.id);
+        if was_first {
+            Self::tell_next(state);
+        }
+    }
+
+    fn tell_next(state: MutexGuard<'_, SlotState>) {
+        if state.taken {
+            return;
+        }
         let next = state.queue.front().and_then(|(_, session)| session.upgrade());
         drop(state);
         if let Some(session) = next {
             // Through the ticker's thread, as this one holds its own session's lock.
             session.arm();
         }
-    }
-
-    pub(super) fn forget(&self, session: &Session) {
-        self.lock().queue.retain(|(id, _)| *id != session.id);
     }
 
     fn lock(&self) -> MutexGuard<'_, SlotState> {

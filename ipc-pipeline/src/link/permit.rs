@@ -78,6 +78,9 @@ impl Waiting<'_> {
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendErrorReason>> {
         let shared = self.shared;
+        if shared.is_encoding_here() {
+            return Poll::Ready(Err(SendErrorReason::Reentrant));
+        }
         let mut guard = shared.lock();
         let state = &mut *guard;
         if let Some(ticket) = self.ticket
@@ -102,8 +105,15 @@ impl Waiting<'_> {
         }
         match shared.config.policy {
             FullPolicy::Fail => return Poll::Ready(Err(SendErrorReason::Full)),
-            FullPolicy::DropOldest if state.machine.drop_oldest() && state.machine.reserve() => {
-                return Poll::Ready(Ok(()));
+            FullPolicy::DropOldest if first => {
+                while state.machine.drop_oldest() {
+                    if state.machine.reserve() {
+                        if let Some(ticket) = self.ticket.take() {
+                            state.waiters.waiting.remove(&ticket);
+                        }
+                        return Poll::Ready(Ok(()));
+                    }
+                }
             }
             _ => {}
         }

@@ -433,11 +433,11 @@ impl<T: 'static> Receiver<T> {
             Poll::Pending => return Poll::Pending,
         };
         Poll::Ready(match item {
-            Item::Run { session, run } => {
+            Item::Run { session, run, .. } => {
                 self.cursor = Some(Cursor::new(session, source, run));
                 Ok(None)
             }
-            Item::Restarted => {
+            Item::Restarted { .. } => {
                 self.counters.restarts += 1;
                 Ok(Some(Event::SourceRestarted { source }))
             }
@@ -495,7 +495,7 @@ impl<T: 'static> Receiver<T> {
     fn end_turn(&mut self) {
         let Some(mut cursor) = self.cursor.take() else { return };
         cursor.run.first = cursor.number;
-        let item = Item::Run { session: cursor.session, run: cursor.run };
+        let item = Item::Run { session: cursor.session, run: cursor.run, skip_at: None };
         self.inbox.put_back(cursor.source, item);
     }
 

@@ -140,8 +140,19 @@ impl<T: 'static> Sender<T> {
                 continue;
             }
             match self.reserve().await {
-                // The unit goes straight back and is taken again with the whole batch.
-                Ok(permit) => drop(permit),
+                // The unit is used, as whoever waits behind would take it, and this one would wait for ever.
+                Ok(permit) => {
+                    let value = batch.pop().expect("it was looked at above");
+                    match permit.send(value) {
+                        Ok(()) => accepted += 1,
+                        Err(error) => {
+                            let (value, reason) = error.into_parts();
+                            batch.push(value);
+                            batch.reverse();
+                            return Err(SendManyError { accepted, values: batch, reason });
+                        }
+                    }
+                }
                 Err(reason) => {
                     batch.reverse();
                     return Err(SendManyError { accepted, values: batch, reason });
@@ -161,6 +172,7 @@ impl<T: 'static> Sender<T> {
     /// Dropping the future changes nothing.
     pub async fn settled(&self) -> Result<(), SendErrorReason> {
         let number = self.shared.lock().machine.last_number();
+        let mut asked = false;
         poll_fn(|cx| {
             let mut state = self.shared.lock();
             if state.machine.is_released(number) {
@@ -174,6 +186,9 @@ impl<T: 'static> Sender<T> {
                 None => {}
             }
             state.watch(cx);
+            if std::mem::replace(&mut asked, true) {
+                return Poll::Pending;
+            }
             state.machine.wait_for_release();
             let driver = state.driver.take();
             drop(state);
@@ -262,6 +277,7 @@ impl<T: 'static> Sender<T> {
             let _encoding = Encoding::begin(&self.shared);
             state.machine.append(|out| self.encoder.encode(value, out))
         };
+        self.shared.repay(state);
         match outcome {
             Ok(_) => {
                 let bytes = state.machine.pending_bytes() - before;
@@ -305,6 +321,7 @@ impl<T: 'static> Sender<T> {
                 state.machine.append(|out| self.encoder.encode(value, out))
             };
             reserved.armed = false;
+            self.shared.repay(&mut state);
             match appended {
                 Ok(_) => {
                     batch.pop();
@@ -335,8 +352,11 @@ impl<T: 'static> Sender<T> {
                 OnFull::Dropped
             }
             FullPolicy::DropOldest => {
-                if state.machine.drop_oldest() && state.machine.reserve() {
-                    return OnFull::Reserved;
+                // More than one where the byte bound asks for it.
+                while state.machine.drop_oldest() {
+                    if state.machine.reserve() {
+                        return OnFull::Reserved;
+                    }
                 }
                 state.machine.drop_newest();
                 OnFull::Dropped

@@ -20,6 +20,8 @@ use crate::protocol::{Control, Incoming, SessionId, Taken};
 pub(super) struct Session {
     pub(super) id: SessionId,
     pub(super) source: SourceId,
+    /// Sessions of one source follow one another by it.
+    pub(super) order: u64,
     core: Mutex<Core>,
     oversize: Arc<OversizeSlot>,
     ticker: bool,
@@ -51,6 +53,8 @@ pub(super) struct Core {
     /// A recovery that waits for the sender to come back: until then what is here is all there is.
     recover_at_hello: bool,
     holds_slot: bool,
+    /// It stands in the queue for the slot.
+    asks_slot: bool,
     /// The driver looks once more whether something moved, after a request that found nothing.
     pub(super) recheck: bool,
 }
@@ -70,6 +74,7 @@ impl Session {
     pub(super) fn new(
         id: SessionId,
         source: SourceId,
+        order: u64,
         machine: Incoming,
         oversize: Arc<OversizeSlot>,
         ticker: bool,
@@ -78,6 +83,7 @@ impl Session {
         Arc::new(Self {
             id,
             source,
+            order,
             oversize,
             ticker,
             taken_number: AtomicU64::new(taken.number),
@@ -99,6 +105,7 @@ impl Session {
                 leaving: false,
                 recover_at_hello: false,
                 holds_slot: false,
+                asks_slot: false,
                 recheck: false,
             }),
         })
@@ -324,10 +331,16 @@ impl Core {
         }
         let before = self.out.len();
         self.machine.poll_control(tick, &mut self.out);
-        if self.machine.wants_oversize() && !self.holds_slot && session.oversize.acquire(session) {
-            self.holds_slot = true;
-            self.machine.grant_oversize();
-            self.machine.poll_control(tick, &mut self.out);
+        if self.machine.wants_oversize() && !self.holds_slot {
+            if session.oversize.acquire(session) {
+                self.holds_slot = true;
+                self.machine.grant_oversize();
+                self.machine.poll_control(tick, &mut self.out);
+            }
+            self.asks_slot = !self.holds_slot;
+        } else if self.asks_slot && !self.machine.is_stuck() {
+            self.asks_slot = false;
+            session.oversize.forget(session);
         }
         if self.out.len() > before {
             session.set_ack_at(&self.machine);
@@ -392,7 +405,11 @@ impl Core {
         if std::mem::take(&mut self.holds_slot) {
             session.oversize.release();
         }
-        session.oversize.forget(session);
+        if std::mem::take(&mut self.asks_slot) {
+            session.oversize.forget(session);
+        }
+        // Each take gives its share of the budget back, as long as nothing new is promised.
+        session.ack_at_values.store(0, Ordering::Relaxed);
         self.writer = None;
         self.out.clear();
         self.out_at = 0;

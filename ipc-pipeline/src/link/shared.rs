@@ -32,6 +32,10 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// The thread that is encoding under the lock, to recognise a nested send; 0 if none.
     encoding: AtomicUsize,
+    /// Units that were given back from inside an encoding, which could not take the lock.
+    owed: AtomicUsize,
+    /// Held by the driver that runs: one that takes its place waits until it is done.
+    pub(super) turn: tokio::sync::Mutex<()>,
     pub(super) status: watch::Sender<Status>,
     pub(super) room: watch::Sender<Room>,
     pub(super) config: LinkConfig,
@@ -60,6 +64,8 @@ pub(super) struct State {
     /// A write failed; the driver will see to it.
     pub(super) broken: bool,
     full: bool,
+    /// Grows with each order to connect; the driver of an earlier one stops.
+    pub(super) order: u64,
 }
 
 /// Tasks that wait for a permit, first come, first served.
@@ -88,8 +94,11 @@ impl Shared {
                 cut: false,
                 broken: false,
                 full: false,
+                order: 0,
             }),
             encoding: AtomicUsize::new(0),
+            owed: AtomicUsize::new(0),
+            turn: tokio::sync::Mutex::new(()),
             status: watch::Sender::new(Status::Closed),
             room: watch::Sender::new(Room::default()),
             config,
@@ -140,11 +149,35 @@ impl Shared {
 
     /// A reserved unit is not needed.
     pub(super) fn give_back(&self) {
+        if self.is_encoding_here() {
+            // Inside an encoding, under the lock: whoever encodes sees to it.
+            self.owed.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         let mut state = self.lock();
         state.machine.unreserve();
         let wakers = self.settle(&mut state);
+        // A panic may have come after values of the same batch were accepted.
+        let driver = state.driver.take();
         drop(state);
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().chain(driver).for_each(Waker::wake);
+    }
+
+    /// Gives back what was owed from inside an encoding that is over now.
+    #[inline]
+    pub(super) fn repay(&self, state: &mut State) {
+        // Written by this thread, or by one that had the lock before.
+        if self.owed.load(Ordering::Relaxed) > 0 {
+            self.repay_now(state);
+        }
+    }
+
+    #[cold]
+    fn repay_now(&self, state: &mut State) {
+        for _ in 0..self.owed.swap(0, Ordering::Relaxed) {
+            state.machine.unreserve();
+        }
+        self.settle(state).into_iter().for_each(Waker::wake);
     }
 
     fn note_room(&self, state: &mut State) {
@@ -167,6 +200,11 @@ impl Shared {
 }
 
 impl State {
+    /// Whether nothing will be sent any more.
+    pub(super) fn is_ended(&self) -> bool {
+        self.closing || self.stopped
+    }
+
     /// Why no value is accepted now, if so.
     pub(super) fn refusal(&self) -> Option<SendErrorReason> {
         if self.closing || self.stopped {

@@ -71,6 +71,11 @@ impl BudgetShare {
         self.held as u64
     }
 
+    /// What [`resize`](Self::resize) would make of it now, with as much as the budget has.
+    pub fn possible(&self) -> u64 {
+        (self.held + self.budget.inner.limit.saturating_sub(self.budget.used())) as u64
+    }
+
     /// Bytes held now.
     pub fn held(&self) -> u64 {
         self.held as u64

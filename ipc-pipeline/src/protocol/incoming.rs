@@ -78,7 +78,10 @@ pub struct Incoming {
     received_at_report: u64,
     waiting: u64,
     next_size: u64,
-    oversize: OversizeState,
+    /// A value larger than the window may come: how many values had arrived when it was let in.
+    oversize: Option<u64>,
+    /// The sender does not know of it yet.
+    oversize_unreported: bool,
     need: bool,
     /// How far the application was when the sender asked.
     asked_at: (u64, u64),
@@ -93,13 +96,6 @@ pub struct Incoming {
     restated: bool,
     unknown_session: bool,
     duplicates: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum OversizeState {
-    Granted,
-    None,
-    Wanted,
 }
 
 impl Incoming {
@@ -124,7 +120,8 @@ impl Incoming {
             received_at_report: 0,
             waiting: 0,
             next_size: 0,
-            oversize: OversizeState::None,
+            oversize: None,
+            oversize_unreported: false,
             need: false,
             asked_at: (0, 0),
             maybe_seen_until: 0,
@@ -179,8 +176,13 @@ impl Incoming {
         self.need = false;
         self.pong = None;
         self.next_size = 0;
-        self.oversize = OversizeState::None;
+        self.oversize = None;
+        self.oversize_unreported = false;
         // What was promised and not sent is not owed to anybody any more.
+        self.keep_buffered();
+    }
+
+    fn keep_buffered(&mut self) {
         let buffered = self.received_bytes - self.taken.bytes;
         self.share.resize(buffered.saturating_sub(FLOOR_BYTES));
     }
@@ -260,6 +262,12 @@ impl Incoming {
                 self.next_size = next_size;
                 self.need = true;
                 self.asked_at = (self.taken.values, self.released);
+                let wanted = self.received_bytes.saturating_add(next_size.min(self.largest_frame()));
+                if self.oversize == Some(self.received_values) && wanted > self.max_bytes {
+                    // A policy has dropped the value that was let in, and a larger one stands in its place.
+                    self.max_bytes = wanted;
+                    self.oversize_unreported = true;
+                }
             }
             Control::Skip { count } => {
                 let first = self.received + 1;
@@ -305,8 +313,13 @@ impl Incoming {
         self.taken.number = self.taken.number.max(taken.number.min(self.received));
         self.taken.values = self.taken.values.max(taken.values.min(self.received_values));
         self.taken.bytes = self.taken.bytes.max(taken.bytes.min(self.received_bytes));
-        if self.taken.values == self.received_values && self.oversize == OversizeState::Granted {
-            self.oversize = OversizeState::None;
+        if self.taken.values == self.received_values && self.oversize.is_some_and(|at| at < self.taken.values)
+        {
+            self.oversize = None;
+        }
+        if !self.connected {
+            // Nothing new is promised meanwhile, so what was taken is all that can be given back.
+            self.keep_buffered();
         }
         self.move_released();
     }
@@ -348,18 +361,28 @@ impl Incoming {
 
     /// A value larger than the window may come: nothing of this link is untaken and the port's slot is its.
     pub fn grant_oversize(&mut self) {
-        self.oversize = OversizeState::Granted;
+        self.oversize = Some(self.received_values);
+        self.oversize_unreported = true;
         self.max_bytes = self.max_bytes.max(self.received_bytes + self.next_size.min(self.largest_frame()));
     }
 
     /// Whether the sender is stuck on a value larger than its credit can grow.
     pub fn wants_oversize(&self) -> bool {
-        self.oversize == OversizeState::Wanted && self.taken.values == self.received_values
+        self.is_stuck() && self.taken.values == self.received_values
+    }
+
+    /// Whether the value that the sender asked for is larger than its credit, and than all it could be.
+    pub fn is_stuck(&self) -> bool {
+        self.need
+            && self.oversize.is_none()
+            && self.next_size > 0
+            && self.next_size <= self.largest_frame()
+            && self.received_bytes.saturating_add(self.next_size) > self.max_bytes.max(self.possible_bytes())
     }
 
     /// Whether a granted oversize value has not been taken yet.
     pub fn holds_oversize(&self) -> bool {
-        self.oversize == OversizeState::Granted
+        self.oversize.is_some()
     }
 
     /// The number of a value's answer to an abort, once; the caller discards and announces it.
@@ -482,14 +505,9 @@ impl Incoming {
     fn ack(&mut self) -> Control {
         self.max_values = self.max_values.max(self.taken.values + self.window);
         self.promise_bytes();
-        if self.need && self.next_size > 0 && self.oversize == OversizeState::None {
-            let fits = self.received_bytes.saturating_add(self.next_size) <= self.max_bytes;
-            if !fits && self.next_size <= self.largest_frame() {
-                self.oversize = OversizeState::Wanted;
-            }
-        }
+        self.oversize_unreported = false;
         // An oversize value that was not granted keeps the question open.
-        self.need = self.oversize == OversizeState::Wanted;
+        self.need = self.is_stuck();
         if self.released == self.received {
             self.fin_unreported = false;
         }
@@ -523,16 +541,17 @@ impl Incoming {
         let (values, released) = self.asked_at;
         let soon = self.config.ticked && self.taken.values < self.received_values;
         let moved_since = self.taken.values > values || self.released > released;
-        self.has_moved() && (moved_since || !soon)
-            || self.oversize == OversizeState::Granted
-            || self.can_promise_more()
+        self.has_moved() && (moved_since || !soon) || self.oversize_unreported || self.can_promise_more()
     }
 
+    /// Whether an ack would grow the credit: what the budget cannot give now is not worth one.
     fn can_promise_more(&self) -> bool {
-        self.taken.bytes + self.wanted_bytes() > self.max_bytes
-            || self.next_size > 0
-                && self.oversize == OversizeState::None
-                && self.received_bytes.saturating_add(self.next_size) > self.max_bytes
+        self.possible_bytes() > self.max_bytes
+    }
+
+    fn possible_bytes(&self) -> u64 {
+        let wanted = self.wanted_bytes() - FLOOR_BYTES;
+        self.taken.bytes + FLOOR_BYTES + wanted.min(self.share.possible())
     }
 
     fn window_bytes_at_report(&self) -> u64 {

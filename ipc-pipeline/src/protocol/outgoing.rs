@@ -146,9 +146,14 @@ pub struct Outgoing {
     ticked: bool,
     /// Values wait for credit.
     out_of_credit: bool,
-    waiting_for_release: bool,
+    /// Somebody waits until everything up to this number is released; 0 if nobody does.
+    wanted_release: u64,
+    /// The last request was answered: whoever is still held up asks anew.
+    ask_again: bool,
     finishing: bool,
     fin_staged: bool,
+    /// Where FIN ends in the staged bytes.
+    fin_end: usize,
     aborting: bool,
     abort_staged: bool,
     end: Option<End>,
@@ -158,7 +163,10 @@ pub struct Outgoing {
 
 impl Outgoing {
     /// A fresh session; the id must be random.
-    pub fn new(session: SessionId, config: OutgoingConfig) -> Self {
+    pub fn new(session: SessionId, mut config: OutgoingConfig) -> Self {
+        // Numbers begin at 1, and an empty link admits any one value.
+        config.first = config.first.max(1);
+        config.byte_bound = config.byte_bound.max(1);
         Self {
             log: Log::new(config.first),
             config,
@@ -179,9 +187,11 @@ impl Outgoing {
             held_up: false,
             ticked: false,
             out_of_credit: false,
-            waiting_for_release: false,
+            wanted_release: 0,
+            ask_again: false,
             finishing: false,
             fin_staged: false,
+            fin_end: 0,
             aborting: false,
             abort_staged: false,
             end: None,
@@ -240,6 +250,7 @@ impl Outgoing {
     /// Uses up a number for a new value that is dropped because nothing else could be.
     pub fn drop_newest(&mut self) {
         self.log.append_hole();
+        self.counters.accepted += 1;
         self.counters.dropped += 1;
     }
 
@@ -253,9 +264,9 @@ impl Outgoing {
         self.aborting = true;
     }
 
-    /// Somebody waits for everything to be released: ask the receiver when nothing else is to be sent.
+    /// Somebody waits for everything accepted so far to be released: ask the receiver when nothing else is to be sent.
     pub fn wait_for_release(&mut self) {
-        self.waiting_for_release = true;
+        self.wanted_release = self.log.next() - 1;
     }
 
     /// Somebody waits for room: ask the receiver when nothing else is to be sent.
@@ -331,7 +342,7 @@ impl Outgoing {
         self.staged_at = 0;
         self.need_pending = false;
         self.need = false;
-        self.out_of_credit = false;
+        self.ask_again = true;
         self.fin_staged = false;
         self.abort_staged = false;
         self.checkpointed = u64::MAX;
@@ -358,7 +369,7 @@ impl Outgoing {
                 self.need_pending = false;
                 // Whoever is still held up after this answer asks again, once.
                 self.need = false;
-                self.out_of_credit = false;
+                self.ask_again = true;
             }
             Control::Aborted { released, taken } => {
                 self.check_released(released)?;
@@ -381,7 +392,8 @@ impl Outgoing {
                 return Err(ProtocolError::UnexpectedFrame { kind: frame[3] });
             }
         }
-        if self.fin_staged && self.staged.is_empty() && self.log.lowest() == self.log.next() {
+        let fin_written = self.fin_staged && (self.staged.is_empty() || self.staged_at >= self.fin_end);
+        if fin_written && self.log.lowest() == self.log.next() {
             self.end.get_or_insert(End::Finished);
         }
         Ok(())
@@ -475,9 +487,19 @@ impl Outgoing {
         self.log.live_values()
     }
 
+    /// Of these, how many have a number beyond `number`.
+    pub fn pending_beyond(&self, number: u64) -> usize {
+        self.log.live_values_beyond(number)
+    }
+
     /// Encoded bytes retained.
     pub fn pending_bytes(&self) -> usize {
         self.log.live_bytes()
+    }
+
+    /// Bytes of memory that retained values, and the places of dropped ones, hold; spare segments included.
+    pub fn retained_memory(&self) -> usize {
+        self.log.memory() + self.staged.capacity()
     }
 
     /// Bytes of values that may be written at once, as of the last [`poll_transmit`](Self::poll_transmit).
@@ -546,7 +568,10 @@ impl Outgoing {
         {
             Control::Pong { token }.encode(&mut self.staged);
         }
-        if let Some(count) = self.log.take_skip() {
+        // One at a time: what is dropped while it waits to be written goes into the next.
+        if self.staged.is_empty()
+            && let Some(count) = self.log.take_skip()
+        {
             Control::Skip { count }.encode(&mut self.staged);
             self.log.open_gate(max_values, self.max_bytes);
         }
@@ -560,14 +585,19 @@ impl Outgoing {
         if self.finishing && !self.fin_staged && self.log.all_gated() && self.log.written_to_gate() {
             Control::Fin.encode(&mut self.staged);
             self.fin_staged = true;
+            self.fin_end = self.staged.len();
             self.need = true;
         }
-        if waiting > 0 && !self.out_of_credit {
-            self.out_of_credit = true;
+        let out_of_credit = waiting > 0;
+        if out_of_credit && !self.out_of_credit {
             self.counters.stalls += 1;
             self.need = true;
         }
-        if self.waiting_for_release && self.log.lowest() < self.log.next() {
+        self.out_of_credit = out_of_credit;
+        if std::mem::take(&mut self.ask_again) {
+            self.need |= out_of_credit;
+        }
+        if self.wanted_release >= self.log.lowest() {
             self.need = true;
         }
         // Half a window under way is reported in time by a receiver that looks after that itself: asking would only
@@ -594,8 +624,8 @@ impl Outgoing {
         let before = self.log.live_values();
         self.log.release(upto);
         self.counters.released += (before - self.log.live_values()) as u64;
-        if self.log.lowest() == self.log.next() {
-            self.waiting_for_release = false;
+        if self.log.lowest() > self.wanted_release {
+            self.wanted_release = 0;
         }
     }
 }

@@ -55,7 +55,60 @@ pub struct Run {
     pub first: u64,
     /// Numbers up to here may have been seen by an earlier incarnation.
     pub maybe_seen_until: u64,
+    /// Whether there is anything but values in it.
+    pub marks: bool,
 }
+
+impl Run {
+    /// Drops the frames that the taker passes over and makes one of adjoining SKIPs, so that what needs no credit
+    /// holds no memory; says where the last frame begins if it is a SKIP.
+    pub(crate) fn condense(&mut self) -> Option<usize> {
+        let (mut from, mut to) = (self.start, self.start);
+        let mut last_skip = None;
+        while from < self.end {
+            let header = Header::decode(*self.segment[from..].first_chunk().expect("runs hold whole frames"));
+            let frame = from..from + header.frame_len();
+            from = frame.end;
+            if header.kind == Kind::Skip as u8 && last_skip.is_some_and(|at| self.merge_skip(at, frame.start))
+            {
+                continue;
+            }
+            if header.kind == Kind::Skip as u8 || header.kind == Kind::Data as u8 {
+                last_skip = (header.kind == Kind::Skip as u8).then_some(to);
+                to += frame.len();
+                self.segment.copy_within(frame, to - header.frame_len());
+            }
+        }
+        self.end = to;
+        last_skip
+    }
+
+    fn merge_skip(&mut self, at: usize, other: usize) -> bool {
+        let more = self.skip_count(other);
+        self.add_to_skip(at, more);
+        true
+    }
+
+    /// The count of the SKIP that begins here.
+    pub(crate) fn skip_count(&self, at: usize) -> u64 {
+        u64::from_le_bytes(*self.segment[at + HEADER_LEN..].first_chunk().expect("a SKIP holds its count"))
+    }
+
+    /// Adds to the SKIP that begins here.
+    pub(crate) fn add_to_skip(&mut self, at: usize, more: u64) {
+        let count = self.skip_count(at) + more;
+        self.segment[at + HEADER_LEN..at + HEADER_LEN + 8].copy_from_slice(&count.to_le_bytes());
+    }
+
+    /// Whether the first frame is a SKIP.
+    pub(crate) fn begins_with_skip(&self) -> bool {
+        let header = self.segment[self.start..self.end].first_chunk().map(|header| Header::decode(*header));
+        header.is_some_and(|header| header.kind == Kind::Skip as u8)
+    }
+}
+
+/// Bytes of a SKIP frame.
+pub(crate) const SKIP_LEN: usize = HEADER_LEN + 8;
 
 /// What a reader hands over.
 #[derive(Debug)]
@@ -89,6 +142,8 @@ pub struct FrameReader {
     filled: usize,
     parsed: usize,
     run: Option<(usize, u64)>,
+    /// Whether something other than a value has come since the run began.
+    marks: bool,
     large: Option<Large>,
     /// Whether the last space given out was the large payload's.
     into_large: bool,
@@ -265,6 +320,7 @@ impl FrameReader {
                             self.run = Some((self.parsed, number));
                         }
                     }
+                    self.marks |= self.run.is_some();
                     self.parsed += frame_len;
                     counted = self.parsed;
                 }
@@ -341,6 +397,7 @@ impl FrameReader {
     fn hand_over_run(&mut self, arrivals: &mut Vec<Arrival>, session: &Incoming) {
         let Some((start, first)) = self.run.take() else { return };
         let maybe_seen_until = session.maybe_seen_until();
+        let marks = std::mem::take(&mut self.marks);
         let len = self.parsed - start;
         if len <= SMALL_RUN
             && let Some(from) = &self.segment
@@ -348,7 +405,7 @@ impl FrameReader {
             let mut segment =
                 self.small.pop().unwrap_or_else(|| vec![0; SMALL_SEGMENT_LEN].into_boxed_slice());
             segment[..len].copy_from_slice(&from[start..self.parsed]);
-            arrivals.push(Arrival::Run(Run { segment, start: 0, end: len, first, maybe_seen_until }));
+            arrivals.push(Arrival::Run(Run { segment, start: 0, end: len, first, maybe_seen_until, marks }));
             return;
         }
         let mut fresh = self.spare.pop().unwrap_or_else(|| vec![0; SEGMENT_LEN].into_boxed_slice());
@@ -357,7 +414,7 @@ impl FrameReader {
         fresh[..tail].copy_from_slice(&segment[self.parsed..self.filled]);
         let end = self.parsed;
         (self.segment, self.parsed, self.filled) = (Some(fresh), 0, tail);
-        arrivals.push(Arrival::Run(Run { segment, start, end, first, maybe_seen_until }));
+        arrivals.push(Arrival::Run(Run { segment, start, end, first, maybe_seen_until, marks }));
     }
 
     fn hand_over(&mut self, arrivals: &mut Vec<Arrival>, session: &Incoming) {

@@ -77,7 +77,9 @@ impl Chunk {
     }
 
     /// The frame or value at an offset: bytes of stream, numbers, and whether it is a value.
-    fn item(&self, offset: usize) -> Item {
+    ///
+    /// A place may lie within a run of dropped numbers: then the item is what is left of it.
+    fn item(&self, offset: usize, number: u64) -> Item {
         match &self.body {
             Body::Inline { segment, .. } => {
                 let header = Header::decode(*segment[offset..].first_chunk().expect("a whole header"));
@@ -92,7 +94,7 @@ impl Chunk {
                 }
             }
             Body::Large { .. } => Item { len: self.stream_len(), numbers: 1, live: true },
-            Body::Skip => Item { len: 0, numbers: self.numbers, live: false },
+            Body::Skip => Item { len: 0, numbers: self.next_number() - number, live: false },
         }
     }
 }
@@ -279,10 +281,8 @@ impl Log {
 
     /// Uses up a number for a value that was dropped before it was accepted.
     pub(super) fn append_hole(&mut self) {
-        let end_index = self.end_index();
-        let gate = self.gate;
         match self.chunks.back_mut() {
-            Some(Chunk { body: Body::Skip, numbers, .. }) if gate.chunk < end_index => *numbers += 1,
+            Some(Chunk { body: Body::Skip, numbers, .. }) => *numbers += 1,
             Some(Chunk { body: Body::Inline { segment, end }, numbers, holes, .. })
                 if *end + HOLE_RUN_LEN <= segment.len() =>
             {
@@ -317,7 +317,7 @@ impl Log {
             }
             // The hint never passes the open chunk, where values may still come.
             self.drop_hint = (index, offset, number);
-            let item = chunk.item(offset);
+            let item = chunk.item(offset, number);
             if number < from || !item.live {
                 offset += item.len;
                 number += item.numbers;
@@ -376,7 +376,7 @@ impl Log {
         let at = (position.chunk - self.popped) as usize;
         let chunk = self.chunks.get(at)?;
         let ended = position.number >= chunk.next_number();
-        let closed = at + 1 < self.chunks.len() || matches!(chunk.body, Body::Skip);
+        let closed = at + 1 < self.chunks.len();
         (ended && closed).then(|| next_chunk(position))
     }
 
@@ -400,11 +400,11 @@ impl Log {
                 self.popped += 1;
                 self.head = next_chunk(self.head);
             } else {
-                let item = chunk.item(self.head.offset);
-                // A run of dropped numbers is released as one: its rest belongs to the next ack.
-                if self.head.number + item.numbers > upto + 1 {
+                if matches!(chunk.body, Body::Skip) {
+                    self.head.number = upto + 1;
                     break;
                 }
+                let item = chunk.item(self.head.offset, self.head.number);
                 if item.live {
                     self.live_values -= 1;
                     self.live_bytes -= item.len;
@@ -441,8 +441,11 @@ impl Log {
             let Some(chunk) = self.chunk_at(position).filter(|_| position.number < number) else { break };
             position = if chunk.next_number() <= number {
                 end_of(chunk, position)
+            } else if matches!(chunk.body, Body::Skip) {
+                // The receiver knows of a part of these numbers.
+                Position { number, ..position }
             } else {
-                step(position, chunk.item(position.offset))
+                step(position, chunk.item(position.offset, position.number))
             };
         }
         (self.mark, self.gate) = (position, position);
@@ -455,6 +458,8 @@ impl Log {
         self.unwritten = self.unwritten.max(self.mark.number);
         self.untouched = self.untouched.max(self.mark.number + u64::from(begun));
         self.gate = self.mark;
+        // What credit had let go and nobody wrote may be dropped again.
+        self.drop_hint = (self.popped, 0, self.chunks.front().map_or(self.next, |chunk| chunk.first));
     }
 
     /// Lets values go as far as the credit allows; dropped ones stop it.
@@ -471,13 +476,45 @@ impl Log {
                 gate = end;
                 continue;
             }
-            let item = chunk.item(gate.offset);
+            let item = chunk.item(gate.offset, gate.number);
             if !item.live || gate.values >= max_values || gate.bytes + item.len as u64 > max_bytes {
                 break;
             }
             gate = step(gate, item);
         }
+        let rolled = gate.chunk != self.gate.chunk;
         self.gate = gate;
+        if rolled {
+            self.tidy();
+        }
+    }
+
+    /// Chunks that everything has passed and of which every value was dropped give their memory back, and those
+    /// that adjoin become one.
+    fn tidy(&mut self) {
+        let index = self.gate.chunk;
+        let at = (index - self.popped) as usize;
+        let passed = self.mark.chunk == index && self.cursor_chunk == index;
+        let begun = self.head.chunk + 1 == index && self.head.offset > 0;
+        if at == 0 || !passed || begun || self.chunks[at - 1].values > 0 {
+            return;
+        }
+        if let Body::Inline { segment, .. } = std::mem::replace(&mut self.chunks[at - 1].body, Body::Skip) {
+            self.recycle(segment);
+        }
+        if at < 2 || !matches!(self.chunks[at - 2].body, Body::Skip) {
+            return;
+        }
+        self.chunks[at - 2].numbers += self.chunks[at - 1].numbers;
+        self.chunks.remove(at - 1);
+        self.gate.chunk -= 1;
+        self.mark.chunk -= 1;
+        self.cursor_chunk -= 1;
+        if self.drop_hint.0 >= index {
+            self.drop_hint.0 -= 1;
+        } else {
+            self.drop_hint = (self.gate.chunk, self.gate.offset, self.gate.number);
+        }
     }
 
     /// If everything before it is written, passes over dropped values at the gate and says how many numbers.
@@ -493,7 +530,7 @@ impl Log {
                 continue;
             }
             let Some(chunk) = self.chunk_at(gate) else { break };
-            let item = chunk.item(gate.offset);
+            let item = chunk.item(gate.offset, gate.number);
             if item.live {
                 break;
             }
@@ -505,6 +542,7 @@ impl Log {
         }
         (self.gate, self.mark) = (gate, gate);
         (self.cursor_chunk, self.cursor_offset) = (gate.chunk, gate.offset);
+        self.tidy();
         Some(count)
     }
 
@@ -517,7 +555,9 @@ impl Log {
         }
         let chunk = &self.chunks[(self.cursor_chunk - self.popped) as usize];
         match &chunk.body {
-            Body::Inline { .. } => self.mark.offset + chunk.item(self.mark.offset).len - self.cursor_offset,
+            Body::Inline { .. } => {
+                self.mark.offset + chunk.item(self.mark.offset, self.mark.number).len - self.cursor_offset
+            }
             Body::Large { .. } => {
                 let whole = HEADER_LEN + MAX_PAYLOAD;
                 let into = self.cursor_offset % whole;
@@ -596,7 +636,7 @@ impl Log {
             if self.mark.number >= chunk.next_number() {
                 break;
             }
-            let after = step(self.mark, chunk.item(self.mark.offset));
+            let after = step(self.mark, chunk.item(self.mark.offset, self.mark.number));
             if after.offset > self.cursor_offset {
                 break;
             }
@@ -626,7 +666,7 @@ impl Log {
                 gate = rolled;
                 continue;
             }
-            let item = self.chunk_at(gate)?.item(gate.offset);
+            let item = self.chunk_at(gate)?.item(gate.offset, gate.number);
             if item.live {
                 return Some(item.len);
             }
@@ -682,16 +722,39 @@ impl Log {
         self.unwritten.max(self.mark.number)
     }
 
+    /// Values retained with a number beyond `number`.
+    pub(super) fn live_values_beyond(&self, number: u64) -> usize {
+        let mut place = self.head;
+        let mut count = 0;
+        while let Some(chunk) = self.chunks.get((place.chunk - self.popped) as usize) {
+            if place.number >= chunk.next_number() {
+                place = next_chunk(place);
+                continue;
+            }
+            let item = chunk.item(place.offset, place.number);
+            count += usize::from(item.live && place.number > number);
+            place = step(place, item);
+        }
+        count
+    }
+
+    /// Bytes of memory held, bookkeeping included.
+    pub(super) fn memory(&self) -> usize {
+        let bodies = self.chunks.iter().map(|chunk| match &chunk.body {
+            Body::Inline { segment, .. } => segment.len(),
+            Body::Large { headers, payload } => headers.capacity() * HEADER_LEN + payload.len(),
+            Body::Skip => 0,
+        });
+        let spare = self.spare.len() * SEGMENT_LEN;
+        bodies.sum::<usize>() + spare + self.chunks.capacity() * size_of::<Chunk>()
+    }
+
     pub(super) fn live_values(&self) -> usize {
         self.live_values
     }
 
     pub(super) fn live_bytes(&self) -> usize {
         self.live_bytes
-    }
-
-    fn end_index(&self) -> u64 {
-        self.popped + self.chunks.len() as u64
     }
 }
 

@@ -1,0 +1,84 @@
+//! Policies at the machines: what is dropped, what is kept for it, and what the receiver is told.
+
+use std::num::NonZeroUsize;
+
+use ipc_pipeline::FullPolicy;
+use ipc_testkit::pair::{Pair, PairConfig, Step};
+
+fn pair(capacity: usize, policy: FullPolicy) -> Pair {
+    let mut config = PairConfig::default();
+    config.outgoing.capacity = NonZeroUsize::new(capacity).unwrap();
+    config.outgoing.policy = policy;
+    Pair::new(config)
+}
+
+/// A receiver that takes nothing does not make its sender's memory grow, connected or not.
+#[test]
+fn dropped_values_hold_no_memory() {
+    for policy in [FullPolicy::DropOldest, FullPolicy::DropNewest] {
+        for connected in [true, false] {
+            for size in [0, 8, 1_000, 40_000, 100_000] {
+                let mut pair = pair(20, policy);
+                if connected {
+                    pair.step(Step::Dial).unwrap();
+                }
+                let mut most = 0;
+                for round in 0..20_000_usize {
+                    pair.step(Step::Send(size)).unwrap();
+                    if round % 3 == 0 {
+                        pair.calm().unwrap();
+                    }
+                    most = most.max(pair.sender().retained_memory());
+                }
+                let values = 20 * (size as usize + 64 * 1024);
+                assert!(most <= values + 512 * 1024, "{policy:?} {connected} {size}: {most} bytes");
+                assert_eq!(pair.settle(), Ok(()), "{policy:?} {connected} {size}");
+            }
+        }
+    }
+}
+
+/// What the receiver was told is what the sender counted, also when a connection is cut within a run of drops.
+#[test]
+fn drops_are_reported_once_each_over_lost_connections() {
+    for policy in [FullPolicy::DropOldest, FullPolicy::DropNewest] {
+        let mut pair = pair(4, policy);
+        for round in 0..200_u16 {
+            pair.step(Step::Dial).unwrap();
+            for _ in 0..round % 9 {
+                pair.step(Step::Send(100)).unwrap();
+                pair.step(Step::Write(round * 3)).unwrap();
+                pair.step(Step::Forward(round)).unwrap();
+            }
+            pair.step(Step::Take((round % 3) as u8)).unwrap();
+            pair.step(Step::Cut(round * 7)).unwrap();
+            for _ in 0..round % 5 {
+                pair.step(Step::Send(10)).unwrap();
+            }
+        }
+        assert_eq!(pair.settle(), Ok(()));
+        assert_eq!(pair.sender().counters().dropped, pair.skipped() as u64);
+        assert!(pair.skipped() > 100);
+    }
+}
+
+/// What credit had let go and no connection had written is the oldest again once the connection is lost.
+#[test]
+fn the_oldest_unwritten_value_is_dropped_after_a_lost_connection() {
+    let mut pair = pair(8, FullPolicy::DropOldest);
+    pair.step(Step::Dial).unwrap();
+    for _ in 0..8 {
+        pair.step(Step::Send(10)).unwrap();
+    }
+    // RESUME alone is written; four values were let go, so the fifth is dropped first.
+    pair.step(Step::Write(20)).unwrap();
+    pair.step(Step::Send(10)).unwrap();
+    pair.step(Step::Cut(0)).unwrap();
+    for _ in 0..7 {
+        pair.step(Step::Send(10)).unwrap();
+    }
+    assert_eq!(pair.sender().counters().dropped, 8);
+    pair.settle().unwrap();
+    assert_eq!(pair.handed_numbers(), (9..=16).collect::<Vec<_>>(), "the newest eight were kept");
+    assert_eq!(pair.skipped(), 8);
+}
