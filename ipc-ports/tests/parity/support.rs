@@ -95,7 +95,15 @@ pub(crate) fn once<F: Future<Output = ()>>(scenario: impl FnOnce(World) -> F) {
     run(2, scenario(World::unix()));
 }
 
-fn run(threads: usize, scenario: impl Future<Output = ()>) {
+/// Runs a scenario of several processes, which find each other over each transport.
+pub(crate) fn processes<F: Future<Output = ()>>(scenario: impl Fn(Site) -> F) {
+    for tcp in [false, true] {
+        let directory = TempDir::new().unwrap();
+        run(2, scenario(Site::new(&directory, tcp)));
+    }
+}
+
+pub(crate) fn run(threads: usize, scenario: impl Future<Output = ()>) {
     let runtime = match threads {
         0 => Builder::new_current_thread().enable_all().build(),
         _ => Builder::new_multi_thread().worker_threads(threads).enable_all().build(),
@@ -163,17 +171,25 @@ impl Site {
         Self { directory: directory.path().to_owned(), tcp }
     }
 
-    pub(crate) fn config(&self, name: &str) -> NodeConfig {
-        let config = NodeConfig::new(name);
+    pub(crate) fn is_tcp(&self) -> bool {
+        self.tcp
+    }
+
+    pub(crate) fn naming(&self) -> Arc<dyn Naming> {
         if self.tcp {
-            config.naming(Notes { directory: self.directory.clone() })
+            Arc::new(Notes { directory: self.directory.clone() })
         } else {
-            config.runtime_directory(RuntimeDirectory::at(&self.directory).unwrap())
+            Arc::new(RuntimeNaming::new(RuntimeDirectory::at(&self.directory).unwrap()))
         }
     }
 
     pub(crate) async fn node(&self, name: &str) -> Node {
-        Node::start(self.config(name)).await.unwrap()
+        Node::start(NodeConfig::new(name).shared_naming(self.naming())).await.unwrap()
+    }
+
+    /// Where the socket of a name lies.
+    pub(crate) fn socket(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.sock"))
     }
 }
 
