@@ -1,5 +1,7 @@
 //! The link over the in-memory transport: what its user relies on.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};

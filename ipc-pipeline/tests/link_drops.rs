@@ -1,5 +1,7 @@
 //! Policies at the machines: what is dropped, what is kept for it, and what the receiver is told.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::num::NonZeroUsize;
 
 use ipc_pipeline::FullPolicy;

@@ -1,5 +1,7 @@
 //! The two link machines against the oracle: scripts of sends, takes, acks, cuts and deaths.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use ipc_pipeline::protocol::End;
 use ipc_testkit::{
     pair::{Pair, PairConfig, Step, configs, scripts},

@@ -1,5 +1,7 @@
 //! What a queue promises to those who use it plainly: capacity, order, policies, errors, the end.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     pin::pin,
     sync::Arc,

@@ -1,5 +1,7 @@
 //! The queue against a `VecDeque`, by scripts of operations, under every policy.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     collections::VecDeque,
     task::{Context, Poll, Waker},

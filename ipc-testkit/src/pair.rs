@@ -546,7 +546,8 @@ impl Pair {
                 let elsewhere = incarnations.iter().any(|earlier| *earlier != self.incarnation);
                 // Certainly never handed to any application, or else flagged: nothing in between.
                 let may_be_seen = value.number <= record.met_at || explicit && !new;
-                if !new && !(explicit && value.redelivered) || elsewhere && !value.redelivered {
+                let fresh = new || value.redelivered && explicit;
+                if !fresh || elsewhere && !value.redelivered {
                     return Err(Violation::Doubled { value: id });
                 }
                 if may_be_seen && !value.redelivered {
