@@ -4,7 +4,6 @@ pub mod bench;
 pub mod demo;
 mod directory;
 mod joint;
-pub mod queue_bench;
 
 /// The examples of the README, compiled and run with the tests of the documentation.
 #[cfg(doctest)]
