@@ -84,6 +84,7 @@ fn answers() -> Vec<(&'static str, Answer)> {
         ("welcome", Answer::Welcome(welcome)),
         ("welcome-restated", Answer::Welcome(restated)),
         ("welcome-unknown", Answer::Welcome(unknown)),
+        ("welcome-ticked", Answer::Welcome(Welcome { ticked: true, ..welcome })),
         ("wait", Answer::Wait),
         ("refused-busy", refused(Refusal::Busy)),
         ("refused-incompatible", refused(Refusal::Incompatible { what: "codec".into() })),
