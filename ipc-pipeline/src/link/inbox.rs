@@ -173,7 +173,12 @@ impl Inbox {
         }
         let welcome = match core.machine.handle_hello(hello) {
             Ok(welcome) => welcome,
-            Err(refusal) => return Admitted::Refused(refusal),
+            Err(refusal) => {
+                if is_new {
+                    self.lock().set_open(session.id, false);
+                }
+                return Admitted::Refused(refusal);
+            }
         };
         // A sender that comes back only to hear that its end was seen does not begin the stream anew.
         let open = !core.machine.is_ending();
@@ -183,7 +188,15 @@ impl Inbox {
         state.drivers += 1;
         state.set_phase(session.id, Phase::Attached, open);
         state.armed |= open;
+        let leaving = state.leaving;
         drop(state);
+        // This end may have gone since the first look, and then the session has missed its last word.
+        let released = core.machine.released();
+        match leaving {
+            Leaving::Closed => drop(core.leave(Control::Closed { released })),
+            Leaving::Detached => drop(core.leave(Control::Detach)),
+            Leaving::No => {}
+        }
         drop(core);
         Admitted::Attached { session, epoch, older }
     }
@@ -492,10 +505,14 @@ impl State {
                 lane.queued = true;
                 self.ready.push_back(source);
             }
+        }
+        // It holds the end of the stream before the earlier one lets go: no end may be seen between the two.
+        self.sessions
+            .insert(hello.session, Entry { session: session.clone(), phase: Phase::Detached, open: true });
+        self.open += 1;
+        if earlier != hello.session {
             self.set_open(earlier, false);
         }
-        self.sessions
-            .insert(hello.session, Entry { session: session.clone(), phase: Phase::Detached, open: false });
         session
     }
 
