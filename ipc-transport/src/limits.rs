@@ -6,8 +6,6 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Largest frame before the handshake is done, bytes. 4 KiB: a hello with every field fits.
-    pub max_hello: usize,
     /// Largest message, bytes. 1 MiB; at most [`Limits::MAX_MESSAGE_CAP`].
     pub max_message: usize,
     /// How long a handshake may take. 10 s.
@@ -20,10 +18,6 @@ pub struct Limits {
     pub handshake_eviction_age: Duration,
     /// Bytes that all receivers of a process may hold or promise beyond their floors. 64 MiB.
     pub receive_budget: usize,
-    /// The share of the receive budget for one foreign user. 16 MiB.
-    pub foreign_receive_budget: usize,
-    /// How deep values may nest. 64.
-    pub max_depth: usize,
 }
 
 impl Limits {
@@ -34,15 +28,12 @@ impl Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_hello: 4 * 1024,
             max_message: 1024 * 1024,
             handshake_timeout: Duration::from_secs(10),
             frame_timeout: Duration::from_secs(30),
             max_handshakes: 64,
             handshake_eviction_age: Duration::from_millis(250),
             receive_budget: 64 * 1024 * 1024,
-            foreign_receive_budget: 16 * 1024 * 1024,
-            max_depth: 64,
         }
     }
 }

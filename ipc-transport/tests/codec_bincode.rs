@@ -327,7 +327,7 @@ fn the_names_of_the_formats_agree() {
 
 #[test]
 fn the_default_depth_is_that_of_the_limits() {
-    assert_eq!(Bincode::default().max_depth(), ipc_transport::Limits::default().max_depth);
+    assert_eq!(Bincode::default().max_depth(), ipc_transport::depth::DEFAULT_MAX);
 }
 
 #[test]

@@ -192,7 +192,12 @@ impl Inbox {
         let welcome = match core.machine.handle_hello(hello) {
             Ok(welcome) => welcome,
             Err(refusal) => {
-                self.lock().keep(hello.session);
+                let mut state = self.lock();
+                state.keep(hello.session);
+                if is_new {
+                    state.set_open(session.id, false);
+                }
+                drop(state);
                 return Admitted::Refused(refusal);
             }
         };
@@ -536,10 +541,14 @@ impl State {
                 lane.queued = true;
                 self.ready.push_back(source);
             }
+        }
+        // It holds the end of the stream before the earlier one lets go: no end may be seen between the two.
+        self.sessions
+            .insert(hello.session, Entry { session: session.clone(), phase: Phase::Detached, open: true });
+        self.open += 1;
+        if earlier != hello.session {
             self.set_open(earlier, false);
         }
-        self.sessions
-            .insert(hello.session, Entry { session: session.clone(), phase: Phase::Detached, open: false });
         session
     }
 

@@ -225,7 +225,7 @@ impl<T: 'static> Sender<T> {
         self.shared.room.subscribe()
     }
 
-    /// A [`Sink`] for combinators; its `flush` means *handed to the link* and never waits for the peer.
+    /// A [`Sink`](futures_sink::Sink) for combinators; its `flush` means *handed to the link* and never waits for the peer.
     pub fn into_sink(self) -> LinkSink<T> {
         LinkSink::new(self)
     }

@@ -2,9 +2,15 @@
 
 use std::time::Duration;
 
+use ipc_pipeline::protocol::{Answer, Control, Header, Kind};
 use ipc_ports::{AckMode, PortConfig, RecvError, Refusal, SendErrorReason, Status};
 
-use crate::support::{LONG, everywhere, fill, is_pending, until};
+use tokio::io::AsyncWriteExt;
+
+use crate::{
+    raw::{dial, hello, read_answer},
+    support::{LONG, everywhere, fill, is_pending, until},
+};
 
 /// P-22.
 #[test]
@@ -272,6 +278,36 @@ fn the_end_of_a_stream_is_reported_once_however_often_the_connection_breaks() {
             closing.await.unwrap().unwrap();
             assert!(inp.try_recv().unwrap().is_none());
         }
+    });
+}
+
+/// P-24: a source that is followed by another session of the same name, with no end between the two.
+#[test]
+fn a_source_that_begins_anew_does_not_end_the_stream() {
+    everywhere(|world| async move {
+        let two = world.node("process2").await;
+        let mut inp = two.incoming::<u64>("IN").unwrap();
+        let (taken, mut takes) = tokio::sync::mpsc::channel(1);
+        let receiving = tokio::spawn(async move {
+            for round in 0..200 {
+                assert_eq!(*inp.recv().await.unwrap(), round);
+                taken.send(()).await.unwrap();
+            }
+            inp
+        });
+        for round in 0..200_u64 {
+            // Lost without a word, as if its process had been killed.
+            let (mut reader, mut writer) = dial(&world, "process2").await;
+            writer.write_all(&hello("process2", "IN").encode().unwrap()).await.unwrap();
+            assert!(matches!(read_answer(&mut reader).await, Answer::Welcome(_)));
+            let mut frames = Vec::new();
+            Control::Resume { first: 1, maybe_seen_until: 0 }.encode(&mut frames);
+            frames.extend_from_slice(&Header::new(Kind::Data, 8).encode());
+            frames.extend_from_slice(&round.to_le_bytes());
+            writer.write_all(&frames).await.unwrap();
+            takes.recv().await.unwrap();
+        }
+        assert_eq!(receiving.await.unwrap().counters().restarts, 199);
     });
 }
 

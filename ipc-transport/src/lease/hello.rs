@@ -20,6 +20,10 @@ pub trait Hello: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     ///
     /// Whatever keeps it from finding out; the claim then fails with it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: whoever drops it counts the address as connected.
     async fn hello(&self, at: &Endpoint) -> Result<Answer, Error>;
 }
 
