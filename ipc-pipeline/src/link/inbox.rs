@@ -37,6 +37,8 @@ struct State {
     lanes: HashMap<SourceId, Lane>,
     by_name: HashMap<(String, String), SourceId>,
     ready: VecDeque<SourceId>,
+    /// The source that was served last.
+    serving: Option<SourceId>,
     sessions: HashMap<SessionId, Entry>,
     detached: VecDeque<SessionId>,
     consumer: Option<Waker>,
@@ -131,6 +133,7 @@ impl Inbox {
                 lanes: HashMap::new(),
                 by_name: HashMap::new(),
                 ready: VecDeque::new(),
+                serving: None,
                 sessions: HashMap::new(),
                 detached: VecDeque::new(),
                 consumer: None,
@@ -277,7 +280,7 @@ impl Inbox {
         if !lane.queued && !lane.items.is_empty() {
             lane.queued = true;
             state.ready.push_back(session.source);
-            self.ready_hint.store(state.ready.len(), Ordering::Relaxed);
+            self.ready_hint.store(state.others_ready(), Ordering::Relaxed);
         }
         state.consumer.take()
     }
@@ -293,16 +296,23 @@ impl Inbox {
                 state.ready.push_back(source);
             }
         }
-        self.ready_hint.store(state.ready.len(), Ordering::Relaxed);
+        self.ready_hint.store(state.others_ready(), Ordering::Relaxed);
     }
 
-    /// The next item, or why there is none.
+    /// The next item, or why there is none; of the source whose turn is not over, if there is one.
     pub(super) fn poll_item(
         &self,
         cx: Option<&mut Context<'_>>,
+        turn_of: Option<SourceId>,
     ) -> Poll<Result<(SourceId, Item), RecvError>> {
         let mut guard = self.lock();
         let state = &mut *guard;
+        if let Some(source) = turn_of
+            && let Some(item) = state.lanes.get_mut(&source).and_then(|lane| lane.items.pop_front())
+        {
+            // Its place among those that wait stays what it is.
+            return Poll::Ready(Ok((source, item)));
+        }
         while let Some(source) = state.ready.pop_front() {
             let Some(lane) = state.lanes.get_mut(&source) else { continue };
             let item = lane.items.pop_front();
@@ -313,7 +323,8 @@ impl Inbox {
                 // Behind the others: the taken item is this source's turn.
                 state.ready.push_back(source);
             }
-            self.ready_hint.store(state.ready.len(), Ordering::Relaxed);
+            state.serving = Some(source);
+            self.ready_hint.store(state.others_ready(), Ordering::Relaxed);
             return Poll::Ready(Ok((source, item)));
         }
         self.ready_hint.store(0, Ordering::Relaxed);
@@ -580,6 +591,12 @@ impl State {
             entry.open = open;
             self.open = if open { self.open + 1 } else { self.open - 1 };
         }
+    }
+
+    /// How many sources wait for their turn, the one that has it aside.
+    fn others_ready(&self) -> usize {
+        let own = self.serving.and_then(|source| self.lanes.get(&source)).is_some_and(|lane| lane.queued);
+        self.ready.len() - usize::from(own)
     }
 
     /// A session that was not attached after all is remembered as before.

@@ -47,6 +47,8 @@ pub struct Receiver<T> {
     inbox: Arc<Inbox>,
     decoder: Arc<dyn Decoder<T>>,
     cursor: Option<Cursor>,
+    /// A source whose turn is not over, and the values and bytes that are left of it.
+    turn: Option<(SourceId, usize, usize)>,
     /// An error that came up after values of the same batch.
     stashed: Option<RecvError>,
     counters: ReceiverCounters,
@@ -68,6 +70,7 @@ impl<T: 'static> Receiver<T> {
             inbox,
             decoder: Arc::new(decoder),
             cursor: None,
+            turn: None,
             stashed: None,
             counters: ReceiverCounters::default(),
             explicit,
@@ -427,14 +430,20 @@ impl<T: 'static> Receiver<T> {
         &mut self,
         cx: &mut Option<&mut Context<'_>>,
     ) -> Poll<Result<Option<Event<T>>, RecvError>> {
-        let (source, item) = match self.inbox.poll_item(cx.as_deref_mut()) {
+        let turn = self.turn.take();
+        let turn_of = turn.as_ref().map(|(source, ..)| *source);
+        let (source, item) = match self.inbox.poll_item(cx.as_deref_mut(), turn_of) {
             Poll::Ready(Ok(item)) => item,
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => return Poll::Pending,
         };
         Poll::Ready(match item {
             Item::Run { session, run, .. } => {
-                self.cursor = Some(Cursor::new(session, source, run));
+                let mut cursor = Cursor::new(session, source, run);
+                if let Some((_, values, bytes)) = turn.filter(|(of, ..)| *of == source) {
+                    (cursor.turn_values, cursor.turn_bytes) = (values, bytes);
+                }
+                self.cursor = Some(cursor);
                 Ok(None)
             }
             Item::Restarted { .. } => {
@@ -486,6 +495,9 @@ impl<T: 'static> Receiver<T> {
     #[cold]
     fn finish_run(&mut self) {
         if let Some(cursor) = self.cursor.take() {
+            // A turn goes on over runs, so that a source whose values come in small ones gets as much as the others.
+            self.turn =
+                (cursor.turn_values > 0).then_some((cursor.source, cursor.turn_values, cursor.turn_bytes));
             self.inbox.recycle(cursor.run.segment);
         }
     }

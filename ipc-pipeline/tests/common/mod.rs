@@ -25,13 +25,19 @@ pub(crate) struct Site {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) at: Endpoint,
     intake: Arc<Mutex<Option<Intake>>>,
+    hidden: Arc<Mutex<Option<Intake>>>,
 }
 
 impl Site {
     pub(crate) async fn on(transport: impl Transport, at: Endpoint) -> Self {
         let transport: Arc<dyn Transport> = Arc::new(transport);
         let mut listener = transport.listen(&at, &ListenOptions::default()).await.unwrap();
-        let site = Self { at: listener.local_endpoint().clone(), transport, intake: Arc::default() };
+        let site = Self {
+            at: listener.local_endpoint().clone(),
+            transport,
+            intake: Arc::default(),
+            hidden: Arc::default(),
+        };
         let of_task = site.clone();
         tokio::spawn(async move {
             while let Ok(incoming) = listener.accept().await {
@@ -49,6 +55,11 @@ impl Site {
             }
         });
         site
+    }
+
+    /// A receiver's place beside a listener of the test's own.
+    pub(crate) fn beside(transport: impl Transport, at: Endpoint) -> Self {
+        Self { at, transport: Arc::new(transport), intake: Arc::default(), hidden: Arc::default() }
     }
 
     pub(crate) async fn mem() -> Self {
@@ -83,8 +94,38 @@ impl Site {
         encoder: impl Encoder<T>,
     ) -> OutgoingLink<T> {
         let link = OutgoingLink::new(config, encoder);
-        link.connect(Arc::new(self.clone()), LinkNames::new(("a", port), ("b", "IN"))).unwrap();
+        self.connect_as(port, &link);
         link
+    }
+
+    pub(crate) fn connect<T: 'static>(&self, link: &OutgoingLink<T>) {
+        self.connect_as("OUT", link);
+    }
+
+    pub(crate) fn connect_as<T: 'static>(&self, port: &str, link: &OutgoingLink<T>) {
+        link.connect(Arc::new(self.clone()), LinkNames::new(("a", port), ("b", "IN"))).unwrap();
+    }
+
+    /// The receiver cannot be reached for now.
+    pub(crate) fn hide(&self) {
+        let intake = self.intake.lock().unwrap().take();
+        *self.hidden.lock().unwrap() = intake;
+    }
+
+    /// The hidden receiver can be reached again.
+    pub(crate) fn show(&self) {
+        let intake = self.hidden.lock().unwrap().take();
+        *self.intake.lock().unwrap() = intake;
+    }
+
+    /// A receiver is here again.
+    pub(crate) fn occupy(&self, intake: Intake) {
+        *self.intake.lock().unwrap() = Some(intake);
+    }
+
+    /// The receiver is gone for now: connections are hung up on.
+    pub(crate) fn vacate(&self) {
+        *self.intake.lock().unwrap() = None;
     }
 }
 
@@ -107,8 +148,29 @@ pub(crate) fn on_both_runtimes<F: Future<Output = ()>>(test: impl Fn() -> F) {
     }
 }
 
+/// Runs a test under paused time, on one thread.
+pub(crate) fn paused(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    let guarded = async { tokio::time::timeout(Duration::from_secs(100_000), test).await };
+    runtime.unwrap().block_on(guarded).expect("the watchdog barked: the test hangs");
+}
+
 pub(crate) fn capacity(capacity: usize) -> LinkConfig {
     let mut config = LinkConfig::default();
     config.capacity = capacity.try_into().unwrap();
     config
+}
+
+/// Decodes eight bytes of what `Raw` sends; anything else is an error.
+pub(crate) struct BigEndian;
+
+impl Decoder<u64> for BigEndian {
+    fn id(&self) -> &str {
+        "raw"
+    }
+
+    fn decode(&self, input: &[u8]) -> Result<u64, ipc_transport::DecodeError> {
+        let bytes = input.try_into().map_err(|_| ipc_transport::DecodeError::TrailingBytes { count: 1 })?;
+        Ok(u64::from_be_bytes(bytes))
+    }
 }

@@ -15,6 +15,7 @@ pub(super) struct Record {
     pub(super) held: Vec<u64>,
     pub(super) last: u64,
     pub(super) seen: BTreeSet<u64>,
+    pub(super) acked: BTreeSet<u64>,
     /// The highest number written to any connection before this incarnation met the session.
     pub(super) met_at: u64,
 }
@@ -37,6 +38,7 @@ impl Record {
             held: Vec::new(),
             last: 0,
             seen: BTreeSet::new(),
+            acked: BTreeSet::new(),
             met_at,
         }
     }
