@@ -128,7 +128,7 @@ fn only_settled_sessions_are_forgotten() {
                 let link = site.link_from::<u64>(&format!("{round}"), capacity(5), Bincode::default());
                 link.sender().send(round).await.unwrap();
                 link.connected().await.unwrap();
-                while link.sender().counters().bytes_written < 50 {
+                while link.sender().counters().bytes_written < 32 {
                     tokio::task::yield_now().await;
                 }
                 let mut status = link.sender().status();

@@ -546,7 +546,7 @@ impl Pair {
                 let elsewhere = incarnations.iter().any(|earlier| *earlier != self.incarnation);
                 // Certainly never handed to any application, or else flagged: nothing in between.
                 let may_be_seen = value.number <= record.met_at || explicit && !new;
-                let fresh = new || value.redelivered && explicit;
+                let fresh = (new || value.redelivered && explicit) && !record.acked.contains(&value.number);
                 if !fresh || elsewhere && !value.redelivered {
                     return Err(Violation::Doubled { value: id });
                 }
@@ -575,6 +575,7 @@ impl Pair {
             if !record.held.is_empty() {
                 let index = usize::from(which) % record.held.len();
                 let number = record.held.swap_remove(index);
+                record.acked.insert(number);
                 record.machine.handle_taken(record.taken);
                 record.machine.handle_acked(number);
             }

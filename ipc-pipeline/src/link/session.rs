@@ -117,7 +117,10 @@ impl Session {
 
     /// Whether nothing of it is untaken or unacked; `false` also when its lock is held elsewhere now.
     pub(super) fn is_settled(&self) -> bool {
-        self.core.try_lock().is_ok_and(|core| core.machine.released() == core.machine.received())
+        self.core.try_lock().is_ok_and(|mut core| {
+            core.machine.handle_taken(self.taken());
+            core.machine.released() == core.machine.received()
+        })
     }
 
     /// How far the application has come.
