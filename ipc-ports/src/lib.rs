@@ -40,6 +40,29 @@
 //! dies, everything it had not released goes to its successor under the same name; a value that an application may
 //! have seen before is flagged `redelivered`. What a process had accepted and not yet transferred dies with it.
 //!
+//! # Ownership
+//!
+//! A send takes the value, and a send that fails gives it back with the reason; nothing has to be cloned to be safe:
+//!
+//! ```
+//! # async fn example(out: ipc_ports::OutgoingPort<String>) {
+//! match out.send("mine until it is sent".to_owned()).await {
+//!     Ok(()) => {}
+//!     Err(error) => println!("still mine: {}", error.into_value()),
+//! }
+//! # }
+//! ```
+//!
+//! The compiler sees to it that a value is not used after it was sent (P-17):
+//!
+//! ```compile_fail,E0382
+//! # async fn example(out: ipc_ports::OutgoingPort<String>) {
+//! let value = "not mine any more".to_owned();
+//! out.send(value).await.unwrap();
+//! println!("{value}");
+//! # }
+//! ```
+//!
 //! # Non-goals
 //!
 //! No persistence on disk, no order between sources, no topics: see `ipc-channel` for channels.
