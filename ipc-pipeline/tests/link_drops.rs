@@ -84,3 +84,18 @@ fn the_oldest_unwritten_value_is_dropped_after_a_lost_connection() {
     assert_eq!(pair.handed_numbers(), (9..=16).collect::<Vec<_>>(), "the newest eight were kept");
     assert_eq!(pair.skipped(), 8);
 }
+
+/// An idle sending end keeps one segment for the next value and little else.
+#[test]
+fn an_idle_sending_end_keeps_one_segment() {
+    for policy in [FullPolicy::Wait, FullPolicy::DropOldest] {
+        let mut pair = pair(2_000, policy);
+        pair.step(Step::Dial).unwrap();
+        for size in [10, 1_000, 70_000, 300_000].repeat(25) {
+            pair.step(Step::Send(size)).unwrap();
+        }
+        pair.settle().unwrap();
+        let kept = pair.sender().retained_memory();
+        assert!(kept <= 72 * 1024, "{kept} bytes");
+    }
+}

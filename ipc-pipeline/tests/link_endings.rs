@@ -1,5 +1,7 @@
 //! How a link ends, and how the receiver's stream does.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::{
@@ -138,7 +140,7 @@ fn settled_waits_for_a_lost_connection_and_not_for_later_values() {
             link.sender().send(value).await.unwrap();
         }
         let mut settled = pin!(link.sender().settled());
-        poll_fn(|cx| Poll::Ready(assert!(settled.as_mut().poll(cx).is_pending()))).await;
+        assert!(poll_fn(|cx| Poll::Ready(settled.as_mut().poll(cx).is_pending())).await);
         link.sender().send(5).await.unwrap();
         link.sender().cut();
         for value in 0..5 {
@@ -233,10 +235,10 @@ fn the_stream_ends_once_for_each_time_that_every_source_has() {
         closing.await.unwrap().unwrap();
         {
             let mut end = pin!(receiver.recv());
-            poll_fn(|cx| Poll::Ready(assert!(end.as_mut().poll(cx).is_pending()))).await;
+            assert!(poll_fn(|cx| Poll::Ready(end.as_mut().poll(cx).is_pending())).await);
             let second = site.link_from::<u64>("second", capacity(5), Bincode::default());
             second.connected().await.unwrap();
-            poll_fn(|cx| Poll::Ready(assert!(end.as_mut().poll(cx).is_pending()))).await;
+            assert!(poll_fn(|cx| Poll::Ready(end.as_mut().poll(cx).is_pending())).await);
             second.close(LONG).await.unwrap();
             assert_eq!(end.await.unwrap_err(), RecvError::EndOfStream);
         }

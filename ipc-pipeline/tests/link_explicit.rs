@@ -1,5 +1,7 @@
 //! Explicit acks: the application says what is done with, in any order, and takes back what is not.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use common::{Site, capacity, on_both_runtimes};

@@ -1,5 +1,7 @@
 //! The link over connections that are cut, split, stalled and slow, and under whatever keeps a task waiting.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::{num::NonZeroUsize, time::Duration};

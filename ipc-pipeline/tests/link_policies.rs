@@ -1,5 +1,7 @@
 //! What happens when a link is full: policies, and what the receiver hears of them.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Who is turned away, why, and how they come in after all.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::{sync::Arc, time::Duration};

@@ -1,5 +1,7 @@
 //! Sending: values that do not encode, sends within sends, permits, and futures dropped half way.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::{
@@ -23,7 +25,7 @@ enum Odd {
     Fails,
     Panics,
     Plain(u64),
-    SendsAgain(Arc<OnceLock<Sender<Odd>>>, How),
+    SendsAgain(Arc<OnceLock<Sender<Self>>>, How),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -204,7 +206,7 @@ fn a_pause_does_not_lose_who_waits() {
         let link = site.link::<u64>(capacity(1));
         link.sender().send(0).await.unwrap();
         let mut waiting = pin!(link.sender().reserve());
-        poll_fn(|cx| Poll::Ready(assert!(waiting.as_mut().poll(cx).is_pending()))).await;
+        assert!(poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_pending())).await);
         link.set_paused(true);
         assert_eq!(*receiver.recv().await.unwrap(), 0);
         while link.sender().pending() > 0 {
