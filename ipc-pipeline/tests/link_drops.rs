@@ -43,24 +43,52 @@ fn dropped_values_hold_no_memory() {
 /// What the receiver was told is what the sender counted, also when a connection is cut within a run of drops.
 #[test]
 fn drops_are_reported_once_each_over_lost_connections() {
-    for policy in [FullPolicy::DropOldest, FullPolicy::DropNewest] {
+    for (policy, size) in [FullPolicy::DropOldest, FullPolicy::DropNewest]
+        .into_iter()
+        .flat_map(|policy| [(policy, 100), (policy, 70_000)])
+    {
         let mut pair = pair(4, policy);
         for round in 0..200_u16 {
             pair.step(Step::Dial).unwrap();
             for _ in 0..round % 9 {
-                pair.step(Step::Send(100)).unwrap();
-                pair.step(Step::Write(round * 3)).unwrap();
-                pair.step(Step::Forward(round)).unwrap();
+                pair.step(Step::Send(size)).unwrap();
+                pair.step(Step::Write((u32::from(round) * size / 50).min(65_535) as u16)).unwrap();
+                pair.step(Step::Forward((u32::from(round) * size / 99).min(65_535) as u16)).unwrap();
             }
             pair.step(Step::Take((round % 3) as u8)).unwrap();
             pair.step(Step::Cut(round * 7)).unwrap();
             for _ in 0..round % 5 {
-                pair.step(Step::Send(10)).unwrap();
+                pair.step(Step::Send(size / 10)).unwrap();
             }
         }
         assert_eq!(pair.settle(), Ok(()));
         assert_eq!(pair.sender().counters().dropped, pair.skipped() as u64);
         assert!(pair.skipped() > 100);
+    }
+}
+
+/// A part of a run of drops is known to the receiver when the connection is lost; the rest of it comes with the next.
+#[test]
+fn a_run_of_drops_is_resumed_in_its_middle() {
+    for policy in [FullPolicy::DropOldest, FullPolicy::DropNewest] {
+        let mut pair = pair(1, policy);
+        pair.step(Step::Send(100_000)).unwrap();
+        pair.step(Step::Dial).unwrap();
+        pair.calm().unwrap();
+        for round in 0..10_usize {
+            pair.step(Step::Send(100_000)).unwrap();
+            pair.calm().unwrap();
+            assert_eq!(pair.skipped(), 2 * round + 1);
+            // Its report is lost with the connection.
+            pair.step(Step::Send(100_000)).unwrap();
+            pair.step(Step::Write(u16::MAX)).unwrap();
+            pair.step(Step::Cut(0)).unwrap();
+            pair.step(Step::Dial).unwrap();
+            pair.calm().unwrap();
+            assert_eq!(pair.skipped(), 2 * round + 2);
+        }
+        assert_eq!(pair.settle(), Ok(()));
+        assert_eq!(pair.handed_numbers(), [1]);
     }
 }
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use ipc_pipeline::protocol::End;
+use ipc_pipeline::protocol::{Budget, Control, End, Hello, Incoming, IncomingConfig, SessionId, Taken};
 use ipc_testkit::{
     pair::{Pair, PairConfig, Step, configs, scripts},
     process::rounds,
@@ -139,4 +139,28 @@ fn an_end_is_confirmed_however_its_announcement_is_cut() {
         assert_eq!(pair.settle(), Ok(()), "cut after {part} bytes");
         assert_eq!(pair.end(), Some(&End::Finished));
     }
+}
+
+/// A grant holds the port's slot until the value that it was for was taken, or the connection ends.
+#[test]
+fn a_granted_value_holds_the_slot_until_it_is_taken() {
+    let mut hello = Hello::new(SessionId::from_bits(1), "test");
+    hello.capacity = 20;
+    let mut machine = Incoming::new(IncomingConfig::default(), &hello, Budget::new(0).share());
+    let mut out = Vec::new();
+    machine.handle_hello(&hello).unwrap();
+    machine.handle_control(Control::Resume { first: 1, maybe_seen_until: 0 }).unwrap();
+    machine.handle_control(Control::Need { waiting: 100_004, next_size: 100_004 }).unwrap();
+    assert!(machine.wants_oversize() && !machine.holds_oversize());
+    machine.grant_oversize();
+    for _ in 0..3 {
+        machine.handle_taken(machine.taken());
+        machine.poll_control(true, &mut out);
+        assert!(machine.holds_oversize(), "it has not come yet");
+    }
+    machine.handle_values(1, 100_004).unwrap();
+    machine.handle_taken(machine.taken());
+    assert!(machine.holds_oversize(), "it is here and not taken");
+    machine.handle_taken(Taken { number: 1, values: 1, bytes: 100_004 });
+    assert!(!machine.holds_oversize());
 }

@@ -26,6 +26,9 @@ const HOLE_RUN_LEN: usize = HEADER_LEN + 8;
 /// How many spare segments are kept while values are retained; one when none are.
 const MAX_SPARE: usize = 16;
 
+/// Places for so many chunks are kept while nothing is retained.
+const IDLE_CHUNKS: usize = 32;
+
 /// A place in the log, always between two values.
 #[derive(Debug, Clone, Copy, Default)]
 struct Position {
@@ -414,6 +417,9 @@ impl Log {
         }
         if self.live_values == 0 {
             self.spare.truncate(1);
+            if self.chunks.capacity() > IDLE_CHUNKS {
+                self.chunks.shrink_to(IDLE_CHUNKS);
+            }
         }
         for position in [&mut self.mark, &mut self.gate] {
             if position.chunk < self.popped {
