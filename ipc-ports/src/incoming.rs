@@ -145,7 +145,7 @@ impl<T: 'static> IncomingPort<T> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes all the same.
+    /// Dropping the future closes all the same, if it was polled; one that never was drops the port.
     pub async fn close(mut self) {
         if let Some(receiver) = self.receiver.take() {
             receiver.close().await;
@@ -181,6 +181,9 @@ impl<T> fmt::Debug for IncomingPort<T> {
 }
 
 /// An incoming port that tasks share; each value goes to exactly one of them, in the order in which they asked.
+///
+/// A receive that was polled once holds its place: whoever keeps one without polling or dropping it holds up everybody
+/// behind.
 pub struct SharedIncomingPort<T> {
     port: Arc<Mutex<IncomingPort<T>>>,
     /// Closes the port while another task holds it and waits.

@@ -236,7 +236,7 @@ impl<T: 'static> OutgoingPort<T> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up all the same.
+    /// Dropping the future gives up all the same, if it was polled; one that never was drops the port.
     pub async fn abort(self) -> Aborted {
         self.link.abort_now().await
     }

@@ -1,6 +1,9 @@
 //! How ports find each other, who may come in, and what strangers can do.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use ipc_pipeline::protocol::{Answer, Control, Hello, PREAMBLE_LEN, Preamble, ProtocolError, Welcome};
 use ipc_ports::{ConnectError, NodeConfig, PortConfig, Refusal, SendErrorReason, Status};
@@ -11,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::{
     raw::{dial, hello, read_answer},
-    support::{LONG, everywhere, once, until},
+    support::{LONG, everywhere, once, polled, until},
 };
 
 /// P-09.
@@ -319,6 +322,27 @@ fn a_silent_stranger_delays_nobody() {
         out.send(1).await.unwrap();
         assert_eq!(*inp.recv().await.unwrap(), 1);
         drop(silent);
+        out.close(LONG).await.unwrap();
+    });
+}
+
+/// P-16 for an awaited status: nothing but looking is given up.
+#[test]
+fn waiting_to_be_connected_can_be_given_up_at_any_time() {
+    everywhere(|world| async move {
+        let (one, two) = world.pair().await;
+        let out = one.outgoing::<u64>("OUT").unwrap();
+        assert!(
+            polled(3, tokio::time::timeout(Duration::from_millis(1), out.connected()))
+                .await
+                .unwrap()
+                .is_err()
+        );
+        out.connect("process2", "IN").unwrap();
+        assert!(polled(1, out.connected()).await.is_none());
+        let inp = two.incoming::<u64>("IN").unwrap();
+        until(|| inp.is_connected_to("process1", "OUT")).await;
+        out.connected().await.unwrap();
         out.close(LONG).await.unwrap();
     });
 }
