@@ -209,6 +209,22 @@ fn no_file_names_a_place_of_one_machine() {
     assert_none(found, "files are for every machine");
 }
 
+/// the oldest Rust is held by a lint, crates are built without their default features, and the README's example
+/// is a doctest like those of the crates.
+#[test]
+fn the_oldest_rust_the_features_and_the_readme_are_held_by_the_gate() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    assert!(read("Cargo.toml").contains("incompatible_msrv = \"warn\""));
+    assert!(read("Cargo.toml").contains("rust-version = "));
+    let gate = read(".ci/run");
+    for line in
+        ["clippy --workspace --all-targets --all-features", "--no-default-features", "cargo test --workspace"]
+    {
+        assert!(gate.contains(line), "the gate runs {line}");
+    }
+    assert!(read("examples/src/lib.rs").contains("README.md"), "the README's example is compiled and run");
+}
+
 #[test]
 fn every_claimed_behaviour_is_named_by_a_test() {
     let mut shown = BTreeSet::new();
