@@ -294,6 +294,7 @@ impl<T: 'static> Sender<T> {
         }
         let mut reserved = UnusedUnit { shared: &self.shared, armed: false };
         let mut state = self.shared.lock();
+        let encoding = Encoding::begin(&self.shared);
         let mut accepted = 0;
         let before = state.machine.pending_bytes();
         let mut outcome = state.refusal().map_or(Ok(()), Err);
@@ -316,10 +317,7 @@ impl<T: 'static> Sender<T> {
             }
             // A panic in the user's encoding must not leave the unit reserved.
             reserved.armed = true;
-            let appended = {
-                let _encoding = Encoding::begin(&self.shared);
-                state.machine.append(|out| self.encoder.encode(value, out))
-            };
+            let appended = state.machine.append(|out| self.encoder.encode(value, out));
             reserved.armed = false;
             self.shared.repay(&mut state);
             match appended {
@@ -333,6 +331,8 @@ impl<T: 'static> Sender<T> {
                 }
             }
         }
+        // Before the lock is free, as the next thread to encode sets its own mark.
+        drop(encoding);
         let bytes = state.machine.pending_bytes().saturating_sub(before);
         let waker = if accepted > 0 { state.after_append(accepted, bytes) } else { None };
         drop(state);

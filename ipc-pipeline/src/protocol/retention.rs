@@ -187,7 +187,7 @@ impl Log {
         self.append_slow(max_message, &mut encode)
     }
 
-    #[inline]
+    #[inline(always)]
     fn finish_inline(&mut self, len: usize) -> u64 {
         let chunk = self.chunks.back_mut().expect("a chunk was just written to");
         let Body::Inline { segment, end } = &mut chunk.body else { unreachable!("the open chunk is inline") };
