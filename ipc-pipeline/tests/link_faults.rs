@@ -158,16 +158,11 @@ fn sources_take_turns() {
                     link.sender().send((index as u8, vec![0; size])).await.unwrap();
                 }
             }
-            // Until as much as credit allows is here.
-            let mut before = 0;
-            loop {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-                let here =
-                    receiver.sources().iter().map(|id| receiver.source(*id).unwrap().received_bytes).sum();
-                if here == before {
-                    break;
-                }
-                before = here;
+            // Until of each source at least what every link may count on is here.
+            let enough = (count * size).min(48 * 1024) as u64;
+            let here = |id| receiver.source(id).unwrap().received_bytes;
+            while receiver.sources().len() < 4 || receiver.sources().into_iter().any(|id| here(id) < enough) {
+                tokio::task::yield_now().await;
             }
             let mut found = [0_usize; 4];
             let mut values = Vec::new();
