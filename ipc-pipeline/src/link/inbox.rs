@@ -1,5 +1,8 @@
 //! The buffer of a receiving end: runs of every source, in order, taken in fair turns.
 
+mod lane;
+mod registry;
+
 use std::{
     collections::{HashMap, VecDeque},
     future::poll_fn,
@@ -11,14 +14,12 @@ use std::{
     time::Duration,
 };
 
-use super::{AckMode, ReceiverConfig, RecvError, SourceId, oversize::OversizeSlot, session::Session};
+pub(super) use self::lane::Item;
+use self::registry::{Leaving, Phase, State};
+use super::{ReceiverConfig, RecvError, SourceId, oversize::OversizeSlot, session::Session};
 use crate::protocol::{
-    Answer, Arrival, Control, FrameReader, Hello, Incoming, IncomingConfig, Refusal, Run, SEGMENT_LEN,
-    SKIP_LEN, Segment, SessionId,
+    Answer, Arrival, Control, FrameReader, Hello, Refusal, SEGMENT_LEN, Segment, SessionId,
 };
-
-/// A run as short as this is added to the one before it, so that trickling values do not each keep a segment.
-const COALESCE: usize = 16 * 1024;
 
 /// Empty segments kept for readers.
 const MAX_SPARE: usize = 8;
@@ -31,81 +32,6 @@ pub(super) struct Inbox {
     pub(super) codec: String,
     pub(super) incarnation: u64,
     oversize: Arc<OversizeSlot>,
-}
-
-struct State {
-    lanes: HashMap<SourceId, Lane>,
-    by_name: HashMap<(String, String), SourceId>,
-    ready: VecDeque<SourceId>,
-    /// The source that was served last.
-    serving: Option<SourceId>,
-    sessions: HashMap<SessionId, Entry>,
-    detached: VecDeque<SessionId>,
-    consumer: Option<Waker>,
-    /// Empty segments for readers, whole ones and small ones.
-    spare: Vec<Segment>,
-    small: Vec<Segment>,
-    next_source: u64,
-    next_order: u64,
-    attached: usize,
-    /// Sessions that hold the end of the stream: attached or lost, and not ended.
-    open: usize,
-    sources_seen: usize,
-    /// A source has attached since the last end of stream.
-    armed: bool,
-    leaving: Leaving,
-    /// Tasks of drivers, awaited by an orderly leave.
-    drivers: usize,
-    idle: Vec<Waker>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leaving {
-    Closed,
-    Detached,
-    No,
-}
-
-struct Entry {
-    session: Arc<Session>,
-    phase: Phase,
-    /// Whether it holds the end of the stream.
-    open: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Attached,
-    Detached,
-}
-
-struct Lane {
-    process: String,
-    port: String,
-    items: VecDeque<Item>,
-    queued: bool,
-    current: SessionId,
-    sessions: usize,
-}
-
-/// What lies in a lane.
-pub(super) enum Item {
-    Large {
-        session: Arc<Session>,
-        number: u64,
-        payload: Vec<u8>,
-        maybe_seen_until: u64,
-    },
-    /// Sessions from this order on begin here.
-    Restarted {
-        order: u64,
-    },
-    /// With the place of the last frame, if it is a SKIP.
-    Run {
-        session: Arc<Session>,
-        run: Run,
-        skip_at: Option<usize>,
-    },
 }
 
 /// How a session came in.
@@ -497,192 +423,5 @@ impl Inbox {
 
     pub(super) fn sessions(&self) -> Vec<Arc<Session>> {
         self.lock().sessions.values().map(|entry| entry.session.clone()).collect()
-    }
-}
-
-impl State {
-    /// A record for a session that is not known, in the lane of its source.
-    fn enter(&mut self, inbox: &Inbox, hello: &Hello) -> Arc<Session> {
-        let name = (hello.from_process.clone(), hello.from_port.clone());
-        let source = match self.by_name.get(&name) {
-            Some(source) => *source,
-            None => {
-                self.next_source += 1;
-                self.sources_seen += 1;
-                let source = SourceId(self.next_source);
-                self.by_name.insert(name.clone(), source);
-                let lane = Lane {
-                    process: name.0,
-                    port: name.1,
-                    items: VecDeque::new(),
-                    queued: false,
-                    current: hello.session,
-                    sessions: 0,
-                };
-                self.lanes.insert(source, lane);
-                source
-            }
-        };
-        let explicit = inbox.config.ack_mode == AckMode::Explicit;
-        let config = IncomingConfig {
-            incarnation: inbox.incarnation,
-            window: std::num::NonZeroU64::try_from(inbox.config.window).expect("it is not zero"),
-            max_window_bytes: inbox.config.max_window_bytes as u64,
-            max_message: inbox.config.max_message,
-            explicit,
-            ticked: inbox.config.ticker,
-        };
-        let machine = Incoming::new(config, hello, inbox.config.budget.share());
-        self.next_order += 1;
-        let session = Session::new(
-            hello.session,
-            source,
-            self.next_order,
-            machine,
-            inbox.oversize.clone(),
-            inbox.config.ticker,
-        );
-        let lane = self.lanes.get_mut(&source).expect("it was found or made above");
-        lane.sessions += 1;
-        let earlier = std::mem::replace(&mut lane.current, hello.session);
-        if earlier != hello.session {
-            // Values of the earlier session that are here come first.
-            lane.items.push_back(Item::Restarted { order: self.next_order });
-            if !lane.queued {
-                lane.queued = true;
-                self.ready.push_back(source);
-            }
-        }
-        // It holds the end of the stream before the earlier one lets go: no end may be seen between the two.
-        self.sessions
-            .insert(hello.session, Entry { session: session.clone(), phase: Phase::Detached, open: true });
-        self.open += 1;
-        if earlier != hello.session {
-            self.set_open(earlier, false);
-        }
-        session
-    }
-
-    fn set_phase(&mut self, id: SessionId, phase: Phase, open: bool) {
-        let Some(entry) = self.sessions.get_mut(&id) else { return };
-        if entry.phase != phase {
-            entry.phase = phase;
-            match phase {
-                Phase::Attached => {
-                    self.attached += 1;
-                    self.detached.retain(|detached| *detached != id);
-                }
-                Phase::Detached => {
-                    self.attached -= 1;
-                    self.detached.push_back(id);
-                }
-            }
-        }
-        let current = self.sessions.get(&id).is_some_and(|entry| {
-            self.lanes.get(&entry.session.source).is_some_and(|lane| lane.current == id)
-        });
-        self.set_open(id, open && current);
-    }
-
-    fn set_open(&mut self, id: SessionId, open: bool) {
-        if let Some(entry) = self.sessions.get_mut(&id)
-            && entry.open != open
-        {
-            entry.open = open;
-            self.open = if open { self.open + 1 } else { self.open - 1 };
-        }
-    }
-
-    /// How many sources wait for their turn, the one that has it aside.
-    fn others_ready(&self) -> usize {
-        let own = self.serving.and_then(|source| self.lanes.get(&source)).is_some_and(|lane| lane.queued);
-        self.ready.len() - usize::from(own)
-    }
-
-    /// A session that was not attached after all is remembered as before.
-    fn keep(&mut self, id: SessionId) {
-        if self.sessions.get(&id).is_some_and(|entry| entry.phase == Phase::Detached) {
-            self.detached.push_back(id);
-        }
-    }
-
-    /// Forgets detached sessions, oldest first, that have nothing untaken or unacked; `false` if none can be.
-    fn make_room(&mut self, max: usize) -> bool {
-        if self.detached.len() < max.max(1) {
-            return true;
-        }
-        let Some(at) = self
-            .detached
-            .iter()
-            .position(|id| self.sessions.get(id).is_none_or(|entry| entry.session.is_settled()))
-        else {
-            return false;
-        };
-        let id = self.detached.remove(at).expect("it was just found");
-        self.set_open(id, false);
-        if let Some(entry) = self.sessions.remove(&id) {
-            let source = entry.session.source;
-            if let Some(lane) = self.lanes.get_mut(&source) {
-                lane.sessions -= 1;
-                if lane.sessions == 0 && lane.items.is_empty() {
-                    let name = (std::mem::take(&mut lane.process), std::mem::take(&mut lane.port));
-                    self.by_name.remove(&name);
-                    self.lanes.remove(&source);
-                }
-            }
-        }
-        true
-    }
-}
-
-impl Lane {
-    /// Takes out what belongs to later sessions.
-    fn split_off_after(&mut self, order: u64) -> Option<VecDeque<Item>> {
-        let begins_later = |item: &Item| matches!(item, Item::Restarted { order: begun } if *begun > order);
-        let at = self.items.iter().position(begins_later)?;
-        Some(self.items.split_off(at))
-    }
-
-    /// Queues a run; a short one is copied behind the last, and its segment comes back.
-    fn push_run(&mut self, session: &Arc<Session>, mut run: Run) -> Option<Segment> {
-        let mut skip_at = if run.marks { run.condense() } else { None };
-        if let Some(Item::Run { session: last, run: tail, skip_at: Some(at) }) = self.items.back_mut()
-            && last.id == session.id
-            && run.marks
-            && run.begins_with_skip()
-        {
-            // The numbers adjoin, so the two are one.
-            let more = run.skip_count(run.start);
-            skip_at = skip_at.filter(|last| *last != run.start);
-            run.first += more;
-            run.start += SKIP_LEN;
-            tail.add_to_skip(*at, more);
-        }
-        let len = run.end - run.start;
-        if len == 0 {
-            return Some(run.segment);
-        }
-        if let Some(Item::Run { session: last, run: tail, skip_at: tail_skip }) = self.items.back_mut()
-            && len <= COALESCE
-            && tail.end + len <= tail.segment.len()
-            && last.id == session.id
-            && tail.maybe_seen_until == run.maybe_seen_until
-        {
-            *tail_skip = skip_at.map(|at| at - run.start + tail.end);
-            tail.segment[tail.end..tail.end + len].copy_from_slice(&run.segment[run.start..run.end]);
-            tail.end += len;
-            return Some(run.segment);
-        }
-        self.items.push_back(Item::Run { session: session.clone(), run, skip_at });
-        None
-    }
-}
-
-impl Item {
-    fn session(&self) -> Option<SessionId> {
-        match self {
-            Self::Large { session, .. } | Self::Run { session, .. } => Some(session.id),
-            Self::Restarted { .. } => None,
-        }
     }
 }

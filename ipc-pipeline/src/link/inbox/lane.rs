@@ -1,0 +1,90 @@
+//! What one source has sent and nobody has taken, in order.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::super::session::Session;
+use crate::protocol::{Run, SKIP_LEN, Segment, SessionId};
+
+/// A run as short as this is added to the one before it, so that trickling values do not each keep a segment.
+const COALESCE: usize = 16 * 1024;
+
+pub(super) struct Lane {
+    pub(super) process: String,
+    pub(super) port: String,
+    pub(super) items: VecDeque<Item>,
+    pub(super) queued: bool,
+    pub(super) current: SessionId,
+    pub(super) sessions: usize,
+}
+
+/// What lies in a lane.
+pub(in crate::link) enum Item {
+    Large {
+        session: Arc<Session>,
+        number: u64,
+        payload: Vec<u8>,
+        maybe_seen_until: u64,
+    },
+    /// Sessions from this order on begin here.
+    Restarted {
+        order: u64,
+    },
+    /// With the place of the last frame, if it is a SKIP.
+    Run {
+        session: Arc<Session>,
+        run: Run,
+        skip_at: Option<usize>,
+    },
+}
+
+impl Lane {
+    /// Takes out what belongs to later sessions.
+    pub(super) fn split_off_after(&mut self, order: u64) -> Option<VecDeque<Item>> {
+        let begins_later = |item: &Item| matches!(item, Item::Restarted { order: begun } if *begun > order);
+        let at = self.items.iter().position(begins_later)?;
+        Some(self.items.split_off(at))
+    }
+
+    /// Queues a run; a short one is copied behind the last, and its segment comes back.
+    pub(super) fn push_run(&mut self, session: &Arc<Session>, mut run: Run) -> Option<Segment> {
+        let mut skip_at = if run.marks { run.condense() } else { None };
+        if let Some(Item::Run { session: last, run: tail, skip_at: Some(at) }) = self.items.back_mut()
+            && last.id == session.id
+            && run.marks
+            && run.begins_with_skip()
+        {
+            // The numbers adjoin, so the two are one.
+            let more = run.skip_count(run.start);
+            skip_at = skip_at.filter(|last| *last != run.start);
+            run.first += more;
+            run.start += SKIP_LEN;
+            tail.add_to_skip(*at, more);
+        }
+        let len = run.end - run.start;
+        if len == 0 {
+            return Some(run.segment);
+        }
+        if let Some(Item::Run { session: last, run: tail, skip_at: tail_skip }) = self.items.back_mut()
+            && len <= COALESCE
+            && tail.end + len <= tail.segment.len()
+            && last.id == session.id
+            && tail.maybe_seen_until == run.maybe_seen_until
+        {
+            *tail_skip = skip_at.map(|at| at - run.start + tail.end);
+            tail.segment[tail.end..tail.end + len].copy_from_slice(&run.segment[run.start..run.end]);
+            tail.end += len;
+            return Some(run.segment);
+        }
+        self.items.push_back(Item::Run { session: session.clone(), run, skip_at });
+        None
+    }
+}
+
+impl Item {
+    pub(super) fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Large { session, .. } | Self::Run { session, .. } => Some(session.id),
+            Self::Restarted { .. } => None,
+        }
+    }
+}
