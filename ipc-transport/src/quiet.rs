@@ -8,7 +8,7 @@ use std::{
 
 use rustix::{
     fd::{AsFd, BorrowedFd},
-    net::{SendAncillaryBuffer, SendFlags, sendmsg},
+    net::{SendAncillaryBuffer, SendFlags, send, sendmsg},
 };
 use tokio::io::{AsyncWrite, Interest};
 
@@ -47,9 +47,27 @@ impl SocketHalf for tokio::net::tcp::OwnedWriteHalf {
     }
 }
 
+impl<H: SocketHalf> QuietWriter<H> {
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        send: impl Fn(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_ready(cx))?;
+            match self.0.try_io(&send) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+}
+
 impl<H: SocketHalf> AsyncWrite for QuietWriter<H> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+        // The plain call is the cheaper one for a single slice.
+        self.poll_send(cx, |socket| Ok(send(socket, buf, NO_SIGNAL)?))
     }
 
     fn poll_write_vectored(
@@ -58,17 +76,9 @@ impl<H: SocketHalf> AsyncWrite for QuietWriter<H> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let bufs = &bufs[..bufs.len().min(MAX_SLICES)];
-        loop {
-            ready!(self.0.poll_ready(cx))?;
-            let sent = self
-                .0
-                .try_io(|socket| Ok(sendmsg(socket, bufs, &mut SendAncillaryBuffer::default(), NO_SIGNAL)?));
-            match sent {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return Poll::Ready(result),
-            }
-        }
+        self.poll_send(cx, |socket| {
+            Ok(sendmsg(socket, bufs, &mut SendAncillaryBuffer::default(), NO_SIGNAL)?)
+        })
     }
 
     fn is_write_vectored(&self) -> bool {

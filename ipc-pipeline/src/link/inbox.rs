@@ -4,7 +4,7 @@ mod lane;
 mod registry;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     future::poll_fn,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -56,11 +56,11 @@ impl Inbox {
             incarnation,
             oversize: Arc::default(),
             state: Mutex::new(State {
-                lanes: HashMap::new(),
+                lanes: BTreeMap::new(),
                 by_name: HashMap::new(),
                 ready: VecDeque::new(),
                 serving: None,
-                sessions: HashMap::new(),
+                sessions: BTreeMap::new(),
                 detached: VecDeque::new(),
                 consumer: None,
                 spare: Vec::new(),

@@ -1,7 +1,7 @@
 //! Who a receiving end knows: its sources, their sessions, and what each of them still holds open.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     task::Waker,
 };
@@ -14,12 +14,12 @@ use super::{
 use crate::protocol::{Hello, Incoming, IncomingConfig, Segment, SessionId};
 
 pub(super) struct State {
-    pub(super) lanes: HashMap<SourceId, Lane>,
+    pub(super) lanes: BTreeMap<SourceId, Lane>,
     pub(super) by_name: HashMap<(String, String), SourceId>,
     pub(super) ready: VecDeque<SourceId>,
     /// The source that was served last.
     pub(super) serving: Option<SourceId>,
-    pub(super) sessions: HashMap<SessionId, Entry>,
+    pub(super) sessions: BTreeMap<SessionId, Entry>,
     pub(super) detached: VecDeque<SessionId>,
     pub(super) consumer: Option<Waker>,
     /// Empty segments for readers, whole ones and small ones.
