@@ -164,3 +164,30 @@ fn a_granted_value_holds_the_slot_until_it_is_taken() {
     machine.handle_taken(Taken { number: 1, values: 1, bytes: 100_004 });
     assert!(!machine.holds_oversize());
 }
+
+/// What was acked before a recovery is released only when it has come again, never ahead of what is here.
+#[test]
+fn an_ack_from_before_a_recovery_releases_nothing_that_is_not_here() {
+    let mut config = PairConfig::default();
+    config.incoming.explicit = true;
+    let mut pair = Pair::new(config);
+    // The second of three values is acked; then only the first comes again and is acked, too.
+    let script = [
+        Step::Dial,
+        Step::Send(0),
+        Step::Send(178),
+        Step::Send(0),
+        Step::Write(230),
+        Step::Forward(230),
+        Step::Take(3),
+        Step::Ack(1),
+        Step::Recover,
+        Step::Dial,
+        Step::Write(44),
+        Step::Forward(44),
+        Step::Take(1),
+        Step::Ack(0),
+        Step::Dial,
+    ];
+    assert_eq!(pair.run(&script), Ok(()));
+}

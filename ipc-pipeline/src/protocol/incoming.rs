@@ -581,7 +581,8 @@ impl Incoming {
             return;
         }
         loop {
-            if self.acked.remove(&(self.released + 1)) {
+            // After a recovery a value may have been acked that has not come again yet.
+            if self.released < self.received && self.acked.remove(&(self.released + 1)) {
                 self.released += 1;
             } else if !self.release_skipped() {
                 break;
