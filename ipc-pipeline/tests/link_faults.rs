@@ -8,7 +8,7 @@ use std::{num::NonZeroUsize, time::Duration};
 
 use common::{Site, capacity, on_both_runtimes, paused};
 use ipc_pipeline::{
-    link::{AckMode, Greeting, ReceiverConfig, Status},
+    link::{AckMode, Greeting, LostReason, ReceiverConfig, Status},
     protocol::{Control, Hello, Refusal, SessionId},
 };
 use ipc_testkit::{FaultPlan, Faulty, MemTransport, Rule, process::rounds};
@@ -348,5 +348,49 @@ fn oversize_values_of_many_sources_all_arrive() {
         for link in links {
             link.close(LONG).await.unwrap();
         }
+    });
+}
+
+/// A peer that is there and says nothing is noticed by pings alone; the connection is given up, never a value.
+#[test]
+fn a_silent_peer_is_dialled_anew_and_nothing_is_lost() {
+    paused(async {
+        let faulty = Faulty::pass_through(MemTransport::new());
+        let handle = faulty.handle();
+        let site = Site::on(faulty, at("receiver")).await;
+        let mut receiver = site.receiver::<u64>(ReceiverConfig::default());
+        let mut config = capacity(20);
+        config.ping = Some(Duration::from_millis(100));
+        let link = site.link::<u64>(config);
+        let mut status = link.sender().status();
+        for round in 0..5 {
+            link.connected().await.unwrap();
+            link.sender().send(2 * round).await.unwrap();
+            handle.stall();
+            link.sender().send(2 * round + 1).await.unwrap();
+            status.wait_for(|status| *status == Status::Lost(LostReason::Unresponsive)).await.unwrap();
+            handle.resume();
+            assert_eq!(*receiver.recv().await.unwrap(), 2 * round);
+            assert_eq!(*receiver.recv().await.unwrap(), 2 * round + 1);
+        }
+        assert!(link.sender().counters().reconnects >= 5);
+    });
+}
+
+/// A peer that answers is left alone, however long nothing else is said.
+#[test]
+fn an_idle_peer_that_answers_pings_is_kept() {
+    paused(async {
+        let site = Site::mem().await;
+        let mut receiver = site.receiver::<u64>(ReceiverConfig::default());
+        let mut config = capacity(20);
+        config.ping = Some(Duration::from_millis(100));
+        let link = site.link::<u64>(config);
+        link.connected().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        assert_eq!(link.sender().counters().reconnects, 0);
+        assert!(link.sender().counters().bytes_written > 30_000 * 12, "the pings went out");
+        link.sender().send(1).await.unwrap();
+        assert_eq!(*receiver.recv().await.unwrap(), 1);
     });
 }

@@ -127,6 +127,7 @@ pub struct PortConfig {
     policy: FullPolicy,
     ack_mode: AckMode,
     schema: Option<String>,
+    ping: Option<Duration>,
     credentials: Vec<u8>,
     max_sources: usize,
     source_ttl: Option<Duration>,
@@ -148,6 +149,7 @@ impl Default for PortConfig {
             policy: FullPolicy::Wait,
             ack_mode: AckMode::Automatic,
             schema: None,
+            ping: None,
             credentials: Vec::new(),
             max_sources: 1024,
             source_ttl: None,
@@ -207,6 +209,14 @@ impl PortConfig {
     /// Both: a name for the meaning of the values, compared when both ends set one. None by default.
     pub fn schema(mut self, name: impl Into<String>) -> Self {
         self.schema = Some(name.into());
+        self
+    }
+
+    /// Outgoing: how often to ask the receiver for a sign of life; without one until the next time the connection is
+    /// given up and dialled anew, and nothing is lost by it. Never, by default, as it wakes both processes; it is
+    /// needed to notice a stopped one.
+    pub fn ping(mut self, interval: Duration) -> Self {
+        self.ping = Some(interval);
         self
     }
 
@@ -277,6 +287,7 @@ impl PortConfig {
         link.policy = self.policy;
         link.schema.clone_from(&self.schema);
         link.credentials.clone_from(&self.credentials);
+        link.ping = self.ping;
         link.backoff = node.backoff.clone();
         link.handshake_timeout = node.limits.handshake_timeout;
         Ok(link)

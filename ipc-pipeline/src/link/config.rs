@@ -66,6 +66,9 @@ pub struct LinkConfig {
     pub backoff: BackoffConfig,
     /// How long the handshake may take. 10 s; a parked link waits without a limit.
     pub handshake_timeout: Duration,
+    /// How often to ask the receiver for a sign of life; without one until the next time the connection is given up
+    /// and dialled anew. Never, by default, as it wakes both processes; it is needed to notice a stopped peer.
+    pub ping: Option<Duration>,
     /// How long a dropped end goes on delivering. 1 s.
     pub linger: Duration,
     /// The number of the first value. 1; tests begin elsewhere.
@@ -84,6 +87,7 @@ impl Default for LinkConfig {
             credentials: Vec::new(),
             backoff: BackoffConfig::local(),
             handshake_timeout: Duration::from_secs(10),
+            ping: None,
             linger: Duration::from_secs(1),
             first_number: 1,
         }

@@ -154,7 +154,11 @@ async fn frames(
     wake(wakers);
     shared.status.send_replace(Status::Connected);
     let mut control = ControlReader::new();
-    let lost = poll_fn(|cx| poll_frames(shared, &mut reader, &mut control, order, cx)).await;
+    let lost = tokio::select! {
+        biased;
+        lost = poll_fn(|cx| poll_frames(shared, &mut reader, &mut control, order, cx)) => lost,
+        () = unanswered_ping(shared) => LostReason::Unresponsive,
+    };
     let mut state = shared.lock();
     let writer = state.writer.take();
     state.machine.handle_disconnected();
@@ -163,6 +167,18 @@ async fn frames(
     wake(wakers);
     drop(writer);
     Attempt::Lost(lost)
+}
+
+/// Completes when a ping was not answered before the next one was due; never, if nobody asked for pings.
+async fn unanswered_ping(shared: &Shared) {
+    let Some(interval) = shared.config.ping else { return std::future::pending().await };
+    for token in 0.. {
+        shared.command(|state| state.machine.ping(token));
+        tokio::time::sleep(interval).await;
+        if shared.lock().machine.answered_ping() != Some(token) {
+            return;
+        }
+    }
 }
 
 fn poll_frames(

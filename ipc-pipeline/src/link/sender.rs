@@ -201,6 +201,9 @@ impl<T: 'static> Sender<T> {
     }
 
     /// Values accepted, not released and not dropped: unsent, in flight, or untaken at the receiver.
+    ///
+    /// Like [`counters`](Self::counters) and [`settled`](Self::settled) it must not be called while a value of the same
+    /// link is being encoded, from inside its `Serialize`: it would wait for itself.
     pub fn pending(&self) -> usize {
         self.shared.lock().machine.pending()
     }

@@ -36,6 +36,8 @@ pub enum LostReason {
     HangUp,
     /// The peer broke the protocol.
     Protocol(ProtocolError),
+    /// The peer did not answer a ping in time: it is stopped, or cut off without a word.
+    Unresponsive,
 }
 
 /// Whether there is room to send, with a count of the changes; one notification per change, not per value.

@@ -138,6 +138,9 @@ pub struct Outgoing {
     checkpointed: u64,
     /// The newest ping that was not answered: state, so that a peer cannot make answers pile up.
     pong: Option<u64>,
+    /// A ping to send, and the newest one that was answered on this connection.
+    ping: Option<u64>,
+    answered: Option<u64>,
     need: bool,
     need_pending: bool,
     /// Somebody waits for room.
@@ -182,6 +185,8 @@ impl Outgoing {
             staged_at: 0,
             checkpointed: u64::MAX,
             pong: None,
+            ping: None,
+            answered: None,
             need: false,
             need_pending: false,
             held_up: false,
@@ -347,6 +352,8 @@ impl Outgoing {
         self.abort_staged = false;
         self.checkpointed = u64::MAX;
         self.pong = None;
+        self.ping = None;
+        self.answered = None;
         let maybe_seen_until = self.maybe_seen_until;
         Control::Resume { first: self.log.mark_number(), maybe_seen_until }.encode(&mut self.staged);
         Ok(())
@@ -385,7 +392,8 @@ impl Outgoing {
                 self.end.get_or_insert(End::PeerClosed);
             }
             Control::Ping { token } => self.pong = Some(token),
-            Control::Pong { .. } | Control::Detach => {}
+            Control::Pong { token } => self.answered = Some(token),
+            Control::Detach => {}
             other => {
                 let mut frame = Vec::new();
                 other.encode(&mut frame);
@@ -480,7 +488,17 @@ impl Outgoing {
         }
     }
 
+    /// Asks the receiver for a sign of life; a newer ping takes the place of one that was not sent yet.
+    pub fn ping(&mut self, token: u64) {
+        self.ping = Some(token);
+    }
+
     // Facts.
+
+    /// The newest ping of this connection that was answered.
+    pub fn answered_ping(&self) -> Option<u64> {
+        self.answered
+    }
 
     /// Values accepted, not released and not dropped.
     pub fn pending(&self) -> usize {
@@ -567,6 +585,11 @@ impl Outgoing {
             && let Some(token) = self.pong.take()
         {
             Control::Pong { token }.encode(&mut self.staged);
+        }
+        if self.staged.is_empty()
+            && let Some(token) = self.ping.take()
+        {
+            Control::Ping { token }.encode(&mut self.staged);
         }
         // One at a time: what is dropped while it waits to be written goes into the next.
         if self.staged.is_empty()
