@@ -4,13 +4,15 @@
 
 mod common;
 
-use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use common::{Site, capacity, on_both_runtimes};
 use ipc_pipeline::{
     SendErrorReason,
-    link::{ReceiverConfig, RecvError, Status},
+    link::{LinkNames, OutgoingLink, ReceiverConfig, RecvError, Status},
 };
+use ipc_testkit::MemTransport;
+use ipc_transport::{Bincode, Endpoint, Error};
 
 #[test]
 fn values_arrive_in_order_and_are_settled() {
@@ -147,4 +149,15 @@ fn closing_the_receiver_gives_blocked_values_back() {
         let mut status = link.sender().status();
         status.wait_for(|status| matches!(status, Status::Refused(_))).await.unwrap();
     });
+}
+
+/// Connecting spawns: outside a runtime it is an error and no panic, and what was sent stays.
+#[test]
+fn connecting_outside_a_runtime_is_an_error() {
+    let site = Site::beside(MemTransport::new(), Endpoint::new("mem", "nowhere").unwrap());
+    let link = OutgoingLink::<u64>::new(capacity(2), Bincode::default());
+    link.sender().try_send(1).unwrap();
+    let outcome = link.connect(Arc::new(site), LinkNames::default());
+    assert!(matches!(outcome, Err(Error::NoRuntime)), "{outcome:?}");
+    assert_eq!(link.sender().pending(), 1);
 }

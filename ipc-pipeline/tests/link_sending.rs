@@ -210,7 +210,7 @@ fn a_pause_does_not_lose_who_waits() {
         link.set_paused(true);
         assert_eq!(*receiver.recv().await.unwrap(), 0);
         while link.sender().pending() > 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
         }
         link.set_paused(false);
         waiting.await.unwrap().send(1).unwrap();
