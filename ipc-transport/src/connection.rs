@@ -1,16 +1,20 @@
 //! Connections: two owned halves that move bytes in order, and what is known about the peer.
 
 use std::{
-    fmt, io,
+    fmt,
+    future::Future as _,
+    io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BufMut, Bytes};
 use futures_core::Stream;
 use futures_sink::Sink;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
+#[cfg(feature = "unix")]
+use crate::unix::SocketReader;
 use crate::{Endpoint, Error, PeerIdentity};
 
 /// The most of one vectored write that is handed to a frame sink as one frame.
@@ -59,6 +63,20 @@ impl Connection {
         }
     }
 
+    /// A connection over a Unix socket, whose reader can do more than [`AsyncRead`].
+    #[cfg(feature = "unix")]
+    pub(crate) fn from_socket(
+        reader: SocketReader,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        info: ConnectionInfo,
+    ) -> Self {
+        Self {
+            reader: ReadHalf(Reader::Socket(reader)),
+            writer: WriteHalf(Writer::Bytes(Box::new(writer))),
+            info,
+        }
+    }
+
     /// A connection over a transport that moves whole frames, reliably and in order.
     ///
     /// The frames carry a byte stream: their boundaries mean nothing to what runs above.
@@ -95,13 +113,49 @@ impl fmt::Debug for Connection {
 pub struct ReadHalf(Reader);
 
 enum Reader {
+    #[cfg(feature = "unix")]
+    Socket(SocketReader),
     Bytes(Box<dyn AsyncRead + Send + Unpin>),
-    Frames { stream: Box<dyn Stream<Item = Result<Bytes, Error>> + Send + Unpin>, rest: Bytes },
+    Frames {
+        stream: Box<dyn Stream<Item = Result<Bytes, Error>> + Send + Unpin>,
+        rest: Bytes,
+    },
+}
+
+impl ReadHalf {
+    /// Appends what has arrived to a vector: at most `limit` bytes, and no more than it has capacity for.
+    ///
+    /// This is what [`AsyncReadExt::read_buf`](tokio::io::AsyncReadExt::read_buf) does, for those who poll; Unix
+    /// sockets read without clearing the memory first. `Ok(0)` is the end of the stream, or a `limit` or a spare
+    /// capacity of zero.
+    ///
+    /// # Errors
+    ///
+    /// Those of the connection; it is of no use afterwards.
+    pub fn poll_read_vec(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut Vec<u8>,
+        limit: usize,
+    ) -> Poll<io::Result<usize>> {
+        let limit = limit.min(buf.capacity() - buf.len());
+        if limit == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        #[cfg(feature = "unix")]
+        if let Reader::Socket(reader) = &self.0 {
+            return reader.poll_read_vec(cx, buf, limit);
+        }
+        let mut space = BufMut::limit(buf, limit);
+        std::pin::pin!(self.read_buf(&mut space)).poll(cx)
+    }
 }
 
 impl AsyncRead for ReadHalf {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().0 {
+            #[cfg(feature = "unix")]
+            Reader::Socket(reader) => reader.poll_read(cx, buf),
             Reader::Bytes(reader) => Pin::new(reader).poll_read(cx, buf),
             Reader::Frames { stream, rest } => {
                 while rest.is_empty() {

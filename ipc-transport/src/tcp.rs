@@ -11,8 +11,9 @@ use crate::{
     PeerIdentity, Transport,
     accept::AcceptPause,
     deadline::{Deadline, runtime},
-    quiet::QuietWriter,
 };
+
+mod writer;
 
 /// TCP: `tcp://host:port`.
 ///
@@ -110,7 +111,7 @@ impl TcpTransport {
         }
         let info = ConnectionInfo::new(Endpoint::tcp(local), Endpoint::tcp(remote), peer);
         let (reader, writer) = stream.into_split();
-        Ok(Connection::from_bytes(reader, QuietWriter(writer), info))
+        Ok(Connection::from_bytes(reader, writer::Writer(writer), info))
     }
 }
 

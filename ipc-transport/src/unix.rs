@@ -12,13 +12,14 @@ use crate::{
     deadline::{Deadline, runtime},
     endpoint::kernel_path,
     lease::{Site, kind_name},
-    quiet::QuietWriter,
 };
 
 mod listener;
 mod publish;
+mod socket;
 
 pub(crate) use listener::listen_with;
+pub(crate) use socket::SocketReader;
 
 /// Unix-domain stream sockets: `unix:/path` and, on Linux, `unix:@name`.
 ///
@@ -130,6 +131,6 @@ fn finish(stream: UnixStream, access: &Access, side: Side, place: &Endpoint) -> 
     }
     // The dialler's socket has no name, so the listening address stands for both ends.
     let info = ConnectionInfo::new(place.clone(), place.clone(), peer);
-    let (reader, writer) = stream.into_split();
-    Ok(Connection::from_bytes(reader, QuietWriter(writer), info))
+    let (reader, writer) = socket::split(stream).map_err(|error| Error::io("watch", place, error))?;
+    Ok(Connection::from_socket(reader, writer, info))
 }

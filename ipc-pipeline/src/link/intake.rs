@@ -334,11 +334,7 @@ impl Driver {
                 let mut space = ReadBuf::new(slice);
                 Pin::new(&mut self.reader).poll_read(cx, &mut space).map_ok(|()| space.filled().len())
             }
-            Space::Large { payload, limit } => {
-                let mut space = bytes::BufMut::limit(payload, limit);
-                let read = self.reader.read_buf(&mut space);
-                std::pin::pin!(read).poll(cx)
-            }
+            Space::Large { payload, limit } => self.reader.poll_read_vec(cx, payload, limit),
         }
     }
 

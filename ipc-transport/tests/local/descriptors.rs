@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::support::{Role, TempDir, connect, echo, listen, say, serve_echo, watchdog};
 
-fn limit_descriptors(most: u64) {
+pub(crate) fn limit_descriptors(most: u64) {
     let limit = getrlimit(Resource::Nofile);
     let current = Some(limit.maximum.map_or(most, |maximum| most.min(maximum)));
     setrlimit(Resource::Nofile, Rlimit { current, maximum: limit.maximum }).unwrap();

@@ -9,6 +9,7 @@ mod interleavings;
 mod leases;
 mod naming;
 mod roles;
+mod sockets;
 mod support;
 mod tcp;
 mod unix;

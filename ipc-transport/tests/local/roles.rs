@@ -30,6 +30,7 @@ fn play() {
                 Err(error) => say(format!("refused: {error}")),
             },
             "crowd" => super::descriptors::crowd().await,
+            "full_and_starved" => super::sockets::full_and_starved().await,
             "dying_peer" => super::unix::write_to_dying_peers().await,
             "endpoint_of" => {
                 say(RuntimeDirectory::at(&arguments[0]).unwrap().endpoint(&arguments[1]).unwrap())
