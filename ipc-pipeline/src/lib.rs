@@ -1,5 +1,6 @@
 //! Bounded, buffered, loss-free pipelines: a lock-free queue inside a process, a resumable link between processes.
 
+mod blocking;
 mod error;
 #[cfg(feature = "link")]
 pub mod link;

@@ -13,7 +13,6 @@
 //!   a push that finds the receiver's flag up --notify------------+
 //! ```
 
-mod blocking;
 mod config;
 mod events;
 mod gate;

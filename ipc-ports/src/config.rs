@@ -251,7 +251,8 @@ impl PortConfig {
         self
     }
 
-    /// Incoming: what this and other ports may buffer together. One budget of 64 MiB for the process, by default.
+    /// Incoming: what this and other ports may buffer together. One budget of 64 MiB for the process, by default,
+    /// of which all links of one foreign user may have 16 MiB.
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = Some(budget);
         self

@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_core::Stream;
@@ -73,6 +74,24 @@ impl<T: 'static> IncomingPort<T> {
     /// As [`recv`](Self::recv).
     pub fn try_recv(&mut self) -> Result<Option<Delivery<T>>, RecvError> {
         self.receiver().try_recv()
+    }
+
+    /// The next value; lets the thread wait for it. See [`Receiver::blocking_recv`].
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub fn blocking_recv(&mut self) -> Result<Delivery<T>, RecvError> {
+        self.receiver().blocking_recv()
+    }
+
+    /// As [`blocking_recv`](Self::blocking_recv), and waits this long at most; `None` when nothing came in that time.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub fn blocking_recv_timeout(&mut self, timeout: Duration) -> Result<Option<Delivery<T>>, RecvError> {
+        self.receiver().blocking_recv_timeout(timeout)
     }
 
     /// Waits for a value, then appends up to `max` that are here to `out`; the fast path.

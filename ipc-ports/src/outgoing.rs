@@ -10,7 +10,7 @@ use std::{
 };
 
 use ipc_pipeline::{
-    SendErrorReason, TrySendError,
+    SendError, SendErrorReason, TrySendError,
     link::{
         Aborted, LinkNames, OutgoingLink, Permit, Room, SendManyError, Sender, Sending, Status, Undelivered,
     },
@@ -174,6 +174,24 @@ impl<T: 'static> OutgoingPort<T> {
         I: IntoIterator<Item = T>,
     {
         self.link.sender().send_many(values).await
+    }
+
+    /// Sends a value and lets the thread wait; see [`Sender::blocking_send`].
+    ///
+    /// # Errors
+    ///
+    /// The value comes back with the reason.
+    pub fn blocking_send(&self, value: T) -> Result<(), SendError<T>> {
+        self.link.sender().blocking_send(value)
+    }
+
+    /// As [`blocking_send`](Self::blocking_send), and waits this long at most.
+    ///
+    /// # Errors
+    ///
+    /// The value comes back with the reason, [`SendErrorReason::TimedOut`] when there was no room in that time.
+    pub fn blocking_send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendError<T>> {
+        self.link.sender().blocking_send_timeout(value, timeout)
     }
 
     /// Waits until everything accepted so far is released; see [`Sender::settled`].

@@ -27,6 +27,18 @@ impl PeerIdentity {
             Self::Unknown => None,
         }
     }
+
+    /// The user, if it is known and not the one of this process.
+    pub fn foreign_user(&self) -> Option<u32> {
+        match self {
+            Self::Process { uid, .. } => Some(*uid).filter(|uid| *uid != own_uid()),
+            Self::Unknown => None,
+        }
+    }
+}
+
+fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
 impl fmt::Display for PeerIdentity {
@@ -74,7 +86,6 @@ impl Access {
 
     /// Whether a peer with this identity may stay.
     pub fn admits(&self, peer: &PeerIdentity) -> bool {
-        let own_uid = || rustix::process::geteuid().as_raw();
         match (self, peer) {
             (Self::Any, _) | (Self::WhereKnown, PeerIdentity::Unknown) => true,
             (Self::Custom(rule), peer) => rule(peer),

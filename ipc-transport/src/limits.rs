@@ -18,6 +18,8 @@ pub struct Limits {
     pub handshake_eviction_age: Duration,
     /// Bytes that all receivers of a process may hold or promise beyond their floors. 64 MiB.
     pub receive_budget: usize,
+    /// What of it all connections of one foreign user may have together. 16 MiB.
+    pub foreign_receive_budget: usize,
 }
 
 impl Limits {
@@ -34,6 +36,7 @@ impl Default for Limits {
             max_handshakes: 64,
             handshake_eviction_age: Duration::from_millis(250),
             receive_budget: 64 * 1024 * 1024,
+            foreign_receive_budget: 16 * 1024 * 1024,
         }
     }
 }

@@ -135,7 +135,8 @@ pub struct ReceiverConfig {
     pub frame_timeout: Duration,
     /// Whether moves are reported after 5 ms by the process-wide ticker. On; off leaves half the window and requests.
     pub ticker: bool,
-    /// What all receiving ends together may buffer. 64 MiB, shared by the process.
+    /// What all receiving ends together may buffer. 64 MiB, shared by the process; 16 MiB of it for all links of one
+    /// foreign user.
     pub budget: Budget,
     /// Who may come in. Everybody who got through the transport, by default.
     pub admission: Option<Admission>,
@@ -175,5 +176,6 @@ impl std::fmt::Debug for ReceiverConfig {
 /// The receive budget of this process: one for all receiving ends that are not given another.
 fn process_budget() -> Budget {
     static BUDGET: std::sync::OnceLock<Budget> = std::sync::OnceLock::new();
-    BUDGET.get_or_init(|| Budget::new(Limits::default().receive_budget)).clone()
+    let limits = Limits::default();
+    BUDGET.get_or_init(|| Budget::new(limits.receive_budget).foreign(limits.foreign_receive_budget)).clone()
 }

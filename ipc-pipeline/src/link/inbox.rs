@@ -14,6 +14,8 @@ use std::{
     time::Duration,
 };
 
+use ipc_transport::{PeerIdentity, WriteHalf};
+
 pub(super) use self::lane::Item;
 use self::registry::{Leaving, Phase, State};
 use super::{ReceiverConfig, RecvError, SourceId, oversize::OversizeSlot, session::Session};
@@ -83,7 +85,12 @@ impl Inbox {
     }
 
     /// Admits a session's connection; `writer` is taken only when it is attached.
-    pub(super) fn admit(&self, hello: &Hello, writer: &mut Option<ipc_transport::WriteHalf>) -> Admitted {
+    pub(super) fn admit(
+        &self,
+        hello: &Hello,
+        peer: &PeerIdentity,
+        writer: &mut Option<WriteHalf>,
+    ) -> Admitted {
         // The hook is the user's: it runs without the lock.
         let checked = self.check(hello);
         let mut state = self.lock();
@@ -111,7 +118,7 @@ impl Inbox {
         }
         let session = match known {
             Some(session) => session,
-            None => state.enter(self, hello),
+            None => state.enter(self, hello, peer),
         };
         drop(state);
         let mut core = session.lock();

@@ -79,7 +79,7 @@ impl Greeting {
         &self.info
     }
 
-    /// Turns the peer away, with the reason.
+    /// Turns the peer away, with the reason; a peer that does not read it within 1 s goes without.
     ///
     /// # Cancel safety
     ///
@@ -87,9 +87,12 @@ impl Greeting {
     pub async fn refuse(mut self, refusal: Refusal) {
         if let Some(writer) = &mut self.writer {
             let answer = Answer::Refused(refusal).encode();
-            if writer.write_all(&answer).await.is_ok() {
-                let _ = writer.shutdown().await;
-            }
+            let telling = async {
+                if writer.write_all(&answer).await.is_ok() {
+                    let _ = writer.shutdown().await;
+                }
+            };
+            let _ = timeout(HANG_UP, telling).await;
         }
     }
 
@@ -170,7 +173,7 @@ impl Intake {
     ///
     /// Dropping the future hangs up; the peer dials again.
     pub async fn accept(&self, mut greeting: Greeting) -> Result<(), Greeting> {
-        match self.inbox.admit(&greeting.hello, &mut greeting.writer) {
+        match self.inbox.admit(&greeting.hello, &greeting.info.peer, &mut greeting.writer) {
             Admitted::Attached { session, epoch, older } => {
                 if let Some(waker) = older {
                     waker.wake();

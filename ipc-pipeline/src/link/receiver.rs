@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -19,7 +20,10 @@ use super::{
     inbox::{Inbox, Item},
     session::Session,
 };
-use crate::protocol::{Control, HEADER_LEN, Header, Kind, MAX_PAYLOAD};
+use crate::{
+    blocking::block_on,
+    protocol::{Control, HEADER_LEN, Header, Kind, MAX_PAYLOAD},
+};
 
 /// Counts over all sources since the receiving end began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -166,6 +170,30 @@ impl<T: 'static> Receiver<T> {
                 Poll::Pending => return Ok(None),
             }
         }
+    }
+
+    /// The next value; lets the thread wait for it, for threads without a runtime.
+    ///
+    /// Not to be called where async tasks run: the thread may be the one that would read the value.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub fn blocking_recv(&mut self) -> Result<Delivery<T>, RecvError> {
+        match block_on(self.recv(), None) {
+            Some(outcome) => outcome,
+            None => unreachable!("without a deadline it ends with an outcome"),
+        }
+    }
+
+    /// As [`blocking_recv`](Self::blocking_recv), and waits this long at most; `None` when nothing came in that time.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub fn blocking_recv_timeout(&mut self, timeout: Duration) -> Result<Option<Delivery<T>>, RecvError> {
+        // A deadline beyond what the clock can tell is none.
+        block_on(self.recv(), Instant::now().checked_add(timeout)).transpose()
     }
 
     /// Waits for a value, then appends up to `max` values that are here to `out`; how many is returned.

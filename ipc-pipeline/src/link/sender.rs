@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 
 use ipc_transport::{EncodeError, Encoder};
@@ -18,6 +19,7 @@ use super::{
 };
 use crate::{
     FullPolicy, SendError, SendErrorReason, TrySendError,
+    blocking::block_on,
     protocol::{AppendError, End, OutgoingCounters},
 };
 
@@ -161,6 +163,37 @@ impl<T: 'static> Sender<T> {
         }
     }
 
+    /// Sends a value and lets the thread wait, by the policy, for threads without a runtime.
+    ///
+    /// Not to be called where async tasks run: the thread may be the one that would make room.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn blocking_send(&self, value: T) -> Result<(), SendError<T>> {
+        match block_on(self.send(value), None) {
+            Some(outcome) => outcome,
+            None => unreachable!("without a deadline it ends with an outcome"),
+        }
+    }
+
+    /// As [`blocking_send`](Self::blocking_send), and waits this long at most.
+    ///
+    /// # Errors
+    ///
+    /// [`SendErrorReason::TimedOut`] when there was no room in that time; otherwise as [`send`](Self::send).
+    pub fn blocking_send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendError<T>> {
+        let mut sending = self.send(value);
+        // A deadline beyond what the clock can tell is none.
+        match block_on(&mut sending, Instant::now().checked_add(timeout)) {
+            Some(outcome) => outcome,
+            None => {
+                let value = sending.value.take().expect("a send that waits has its value");
+                Err(SendError::new(value, SendErrorReason::TimedOut))
+            }
+        }
+    }
+
     /// Waits until everything accepted so far is released.
     ///
     /// # Errors
@@ -206,6 +239,15 @@ impl<T: 'static> Sender<T> {
     /// link is being encoded, from inside its `Serialize`: it would wait for itself.
     pub fn pending(&self) -> usize {
         self.shared.lock().machine.pending()
+    }
+
+    /// Whether no value will be accepted any more: this end or the receiving one was closed, or the link given up.
+    ///
+    /// A refusal does not count, as another connect may end it.
+    pub fn is_closed(&self) -> bool {
+        let state = self.shared.lock();
+        let ended = matches!(state.machine.end(), Some(End::Aborted(_) | End::Finished | End::PeerClosed));
+        ended || state.stopped || state.closing
     }
 
     /// The most that [`pending`](Self::pending) can be.

@@ -5,13 +5,15 @@ use std::{
     future::poll_fn,
     pin::Pin,
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use futures_core::Stream;
 
-use super::{FullPolicy, Queue, QueueCounters, QueueEvents, SharedReceiver, blocking::block_on, take::Take};
+use super::{FullPolicy, Queue, QueueCounters, QueueEvents, SharedReceiver, take::Take};
 use crate::{
     Closed, TryRecvError,
+    blocking::block_on,
     ring::{Consumer, Popped, SharedConsumer, TailWord},
     signal::Key,
     sync::Arc,
@@ -94,6 +96,15 @@ impl<T> Receiver<T> {
             Some(outcome) => outcome,
             None => unreachable!("without a deadline it ends with an outcome"),
         }
+    }
+
+    /// As [`Receiver::blocking_recv`], and waits this long at most; `None` when nothing came in that time.
+    ///
+    /// # Errors
+    /// [`Closed`] when the queue is closed and empty.
+    pub fn blocking_recv_timeout(&mut self, timeout: Duration) -> Result<Option<T>, Closed> {
+        // A deadline beyond what the clock can tell is none.
+        block_on(self.recv(), Instant::now().checked_add(timeout)).transpose()
     }
 
     /// Closes the queue: senders get their values back, what was accepted can still be taken.

@@ -7,8 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{FullPolicy, Permit, Queue, QueueCounters, QueueEvents, QueueSink, blocking::block_on};
-use crate::{SendError, SendErrorReason, TrySendError, signal::Key, sync::Arc};
+use super::{FullPolicy, Permit, Queue, QueueCounters, QueueEvents, QueueSink};
+use crate::{SendError, SendErrorReason, TrySendError, blocking::block_on, signal::Key, sync::Arc};
 
 /// Puts values into a queue. Any number of clones and threads may use it at once.
 ///

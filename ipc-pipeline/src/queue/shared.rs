@@ -6,8 +6,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Queue, QueueCounters, QueueEvents, blocking::block_on};
-use crate::{Closed, TryRecvError, ring::SharedConsumer, signal::Key, sync::Arc};
+use super::{Queue, QueueCounters, QueueEvents};
+use crate::{Closed, TryRecvError, blocking::block_on, ring::SharedConsumer, signal::Key, sync::Arc};
 
 /// Takes values out of a queue together with its clones: first come, first served, each value to exactly one.
 ///

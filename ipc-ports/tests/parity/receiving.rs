@@ -1,9 +1,9 @@
 //! What an incoming port hands out: what it is, to whom, from whom, and how much of it may be under way.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, thread, time::Duration};
 
 use bytes::Bytes;
-use ipc_pipeline::protocol::Budget;
+use ipc_pipeline::{SendErrorReason, protocol::Budget};
 use ipc_ports::{AckMode, Delivery, PortConfig, RecvError};
 use ipc_testkit::Faulty;
 use ipc_transport::{Bincode, EncodeBuffer, EncodeError, Encoder, Raw, TcpTransport, UnixTransport};
@@ -42,6 +42,38 @@ fn nothing_leaves_the_producer_beyond_the_credit() {
             assert_eq!(inp.recv().await.unwrap().len(), 1_000);
         }
         assert_eq!(out.abort().await.exact(), Some(990));
+    });
+}
+
+/// Threads that know no runtime use ports as well, by parking; a timeout gives the value back.
+#[test]
+fn threads_use_ports_without_a_runtime() {
+    everywhere(|world| async move {
+        let (one, two) = world.pair().await;
+        let mut inp = two.incoming::<u64>("IN").unwrap();
+        let out = one.outgoing_with::<u64>("OUT", PortConfig::new().capacity(3)).unwrap();
+        assert!((0..3).all(|value| out.try_send(value).is_ok()));
+        let out = tokio::task::spawn_blocking(move || {
+            let late = out.blocking_send_timeout(3, Duration::from_millis(1)).unwrap_err();
+            assert_eq!(late.into_parts(), (3, SendErrorReason::TimedOut));
+            out
+        });
+        let out = out.await.unwrap();
+        out.connect("process2", "IN").unwrap();
+        let sending = thread::spawn(move || {
+            (3..100).for_each(|value| out.blocking_send(value).unwrap());
+            out
+        });
+        let taking = tokio::task::spawn_blocking(move || {
+            for value in 0..100 {
+                assert_eq!(*inp.blocking_recv().unwrap(), value);
+            }
+            assert!(inp.blocking_recv_timeout(Duration::from_millis(1)).unwrap().is_none());
+            inp
+        });
+        let _inp = taking.await.unwrap();
+        let out = sending.join().unwrap();
+        out.close(LONG).await.unwrap();
     });
 }
 

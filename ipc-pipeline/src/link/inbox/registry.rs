@@ -6,6 +6,8 @@ use std::{
     task::Waker,
 };
 
+use ipc_transport::PeerIdentity;
+
 use super::{
     super::{AckMode, SourceId, session::Session},
     Inbox,
@@ -61,7 +63,7 @@ pub(super) enum Phase {
 
 impl State {
     /// A record for a session that is not known, in the lane of its source.
-    pub(super) fn enter(&mut self, inbox: &Inbox, hello: &Hello) -> Arc<Session> {
+    pub(super) fn enter(&mut self, inbox: &Inbox, hello: &Hello, peer: &PeerIdentity) -> Arc<Session> {
         let name = (hello.from_process.clone(), hello.from_port.clone());
         let source = match self.by_name.get(&name) {
             Some(source) => *source,
@@ -91,7 +93,9 @@ impl State {
             explicit,
             ticked: inbox.config.ticker,
         };
-        let machine = Incoming::new(config, hello, inbox.config.budget.share());
+        let budget = &inbox.config.budget;
+        let share = peer.foreign_user().map_or_else(|| budget.share(), |uid| budget.foreign_share(uid));
+        let machine = Incoming::new(config, hello, share);
         self.next_order += 1;
         let session = Session::new(
             hello.session,

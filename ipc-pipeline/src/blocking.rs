@@ -9,7 +9,7 @@ use std::{
 use crate::sync::{park, thread};
 
 /// Polls a future on this thread, parked in between; `None` if the deadline comes first, and the future is dropped.
-pub(super) fn block_on<F: Future>(future: F, deadline: Option<Instant>) -> Option<F::Output> {
+pub(crate) fn block_on<F: Future>(future: F, deadline: Option<Instant>) -> Option<F::Output> {
     let mut future = pin!(future);
     // std's own `Arc`, also in a model: `Wake` asks for it.
     let waker = Waker::from(std::sync::Arc::new(Unpark(thread::current())));
