@@ -3,7 +3,6 @@
 //! The checks are written once and compiled against each kind, so the names and the meanings cannot drift apart.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(dead_code, reason = "the helpers serve other tests as well")]
 
 mod common;
 

@@ -1,55 +1,25 @@
 //! What foreign users can make a receiving process buffer.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(dead_code, reason = "the helpers serve other tests as well")]
 
 mod common;
 
 use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
-use common::{capacity, paused};
+use common::{Direct, capacity, paused};
 use ipc_pipeline::{
-    link::{Connector, Greeting, Intake, LinkNames, OutgoingLink, Receiver, ReceiverConfig},
+    link::{LinkNames, OutgoingLink, Receiver, ReceiverConfig},
     protocol::{Budget, FLOOR_BYTES},
 };
-use ipc_transport::{Bincode, Connection, ConnectionInfo, Endpoint, Error, PeerIdentity};
-use tokio::io::{duplex, split};
+use ipc_transport::{Bincode, PeerIdentity};
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// Comes in as a process of this user, as the kernel would tell.
-#[derive(Debug)]
-struct User {
-    uid: Option<u32>,
-    intake: Intake,
-}
-
-#[async_trait]
-impl Connector for User {
-    async fn connect(&self) -> Result<Connection, Error> {
-        let at: Endpoint = "mem:a".parse().unwrap();
-        let peer =
-            self.uid.map_or(PeerIdentity::Unknown, |uid| PeerIdentity::Process { uid, gid: 0, pid: None });
-        let (ours, theirs) = duplex(64 * 1024);
-        let connection = |stream, peer| {
-            let (reader, writer) = split(stream);
-            Connection::from_bytes(reader, writer, ConnectionInfo::new(at.clone(), at.clone(), peer))
-        };
-        let accepted = connection(theirs, peer);
-        let intake = self.intake.clone();
-        tokio::spawn(async move {
-            let greeting = Greeting::read(accepted, LONG).await.unwrap();
-            let _ = intake.accept(greeting).await;
-        });
-        Ok(connection(ours, PeerIdentity::Unknown))
-    }
-}
-
 fn sender(port: &str, uid: Option<u32>, receiver: &Receiver<Vec<u8>>) -> OutgoingLink<Vec<u8>> {
     let link = OutgoingLink::new(capacity(200), Bincode::default());
-    let user = User { uid, intake: receiver.intake() };
-    link.connect(Arc::new(user), LinkNames::new(("a", port), ("b", "IN"))).unwrap();
+    let peer = uid.map_or(PeerIdentity::Unknown, |uid| PeerIdentity::Process { uid, gid: 0, pid: None });
+    let direct = Direct { peer, buffered: false, intake: receiver.intake() };
+    link.connect(Arc::new(direct), LinkNames::new(("a", port), ("b", "IN"))).unwrap();
     link
 }
 

@@ -4,15 +4,17 @@
 
 mod common;
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
-use common::{Site, capacity, on_both_runtimes, paused};
+use common::{Direct, Site, capacity, on_both_runtimes, paused};
 use ipc_pipeline::{
-    link::{AckMode, Greeting, LostReason, ReceiverConfig, Status},
+    link::{AckMode, Greeting, LinkNames, LostReason, OutgoingLink, Receiver, ReceiverConfig, Status},
     protocol::{Control, Hello, Refusal, SessionId},
 };
 use ipc_testkit::{FaultPlan, Faulty, MemTransport, Rule, process::rounds};
-use ipc_transport::{Bincode, ConnectOptions, Connection, Endpoint, ListenOptions, Raw, Transport};
+use ipc_transport::{
+    Bincode, ConnectOptions, Connection, Endpoint, ListenOptions, PeerIdentity, Raw, Transport,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -320,6 +322,27 @@ fn a_dropped_greeting_is_dialled_again() {
                 link.close(LONG).await.unwrap();
                 serving.abort();
             }
+        }
+    });
+}
+
+/// A connection may keep bytes back until it is flushed; the link has everything sent before it rests.
+#[test]
+fn connections_that_buffer_are_flushed() {
+    on_both_runtimes(|| async {
+        for ticker in [false, true] {
+            let mut config = ReceiverConfig::default();
+            config.ticker = ticker;
+            let mut receiver = Receiver::<Vec<u8>>::new(config, Bincode::default());
+            let direct = Direct { peer: PeerIdentity::Unknown, buffered: true, intake: receiver.intake() };
+            let link = OutgoingLink::<Vec<u8>>::new(capacity(4), Bincode::default());
+            link.connect(Arc::new(direct), LinkNames::new(("a", "OUT"), ("b", "IN"))).unwrap();
+            for len in (0..40).map(|index| index * index * 100) {
+                link.sender().send(vec![1; len]).await.unwrap();
+                assert_eq!(receiver.recv().await.unwrap().len(), len);
+                link.sender().settled().await.unwrap();
+            }
+            link.close(LONG).await.unwrap();
         }
     });
 }

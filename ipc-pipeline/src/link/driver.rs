@@ -149,6 +149,7 @@ async fn frames(
         }
         state.writer = Some(writer);
         state.broken = false;
+        state.holds_bytes = false;
         shared.settle(&mut state)
     };
     wake(wakers);

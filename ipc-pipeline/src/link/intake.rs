@@ -63,7 +63,12 @@ impl Greeting {
             Err(HelloError::Io(error)) => Err(error),
             Err(HelloError::Protocol(error)) => {
                 let refusal = Refusal::Unsupported { what: error.to_string() };
-                let _ = timeout(limit, writer.write_all(&Answer::Refused(refusal).encode())).await;
+                let answer = Answer::Refused(refusal).encode();
+                let telling = async {
+                    let _ = writer.write_all(&answer).await;
+                    let _ = writer.shutdown().await;
+                };
+                let _ = timeout(HANG_UP, telling).await;
                 Err(io::Error::new(io::ErrorKind::InvalidData, error))
             }
         }

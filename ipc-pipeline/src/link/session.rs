@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use ipc_transport::WriteHalf;
@@ -42,6 +42,8 @@ pub(super) struct Session {
 pub(super) struct Core {
     pub(super) machine: Incoming,
     writer: Option<WriteHalf>,
+    /// The writer was written to and not flushed since.
+    holds_bytes: bool,
     out: Vec<u8>,
     out_at: usize,
     driver: Option<Waker>,
@@ -97,6 +99,7 @@ impl Session {
             core: Mutex::new(Core {
                 machine,
                 writer: None,
+                holds_bytes: false,
                 out: Vec::new(),
                 out_at: 0,
                 driver: None,
@@ -236,6 +239,7 @@ impl Session {
     pub(super) fn attach(&self, core: &mut Core, writer: WriteHalf, answer: &[u8]) -> (u64, Option<Waker>) {
         core.epoch += 1;
         core.writer = Some(writer);
+        core.holds_bytes = false;
         core.out.clear();
         core.out.extend_from_slice(answer);
         core.out_at = 0;
@@ -366,13 +370,23 @@ impl Core {
             let Some(writer) = &mut self.writer else { break };
             match Pin::new(writer).poll_write(cx, &self.out[self.out_at..]) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(count)) => self.out_at += count,
+                Poll::Ready(Ok(count)) => {
+                    self.out_at += count;
+                    self.holds_bytes = true;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             }
         }
         self.out.clear();
         self.out_at = 0;
+        if self.holds_bytes
+            && let Some(writer) = &mut self.writer
+        {
+            // A connection that encrypts may have taken more than its socket did.
+            ready!(Pin::new(writer).poll_flush(cx))?;
+            self.holds_bytes = false;
+        }
         Poll::Ready(Ok(()))
     }
 

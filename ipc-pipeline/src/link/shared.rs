@@ -63,6 +63,8 @@ pub(super) struct State {
     pub(super) cut: bool,
     /// A write failed; the driver will see to it.
     pub(super) broken: bool,
+    /// The connection was written to and not flushed since.
+    pub(super) holds_bytes: bool,
     full: bool,
     /// Grows with each order to connect; the driver of an earlier one stops.
     pub(super) order: u64,
@@ -93,6 +95,7 @@ impl Shared {
                 stopped: false,
                 cut: false,
                 broken: false,
+                holds_bytes: false,
                 full: false,
                 order: 0,
             }),
@@ -231,7 +234,7 @@ impl State {
         self.unflushed_bytes = 0;
         for _ in 0..turns {
             if !self.machine.poll_transmit().pending {
-                return Ok(Flushed::Done);
+                return self.flush_writer(cx);
             }
             let Some(writer) = &mut self.writer else { return Ok(Flushed::Done) };
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
@@ -243,12 +246,29 @@ impl State {
             };
             match written {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(written)) => self.machine.handle_written(written),
+                Poll::Ready(Ok(written)) => {
+                    self.machine.handle_written(written);
+                    self.holds_bytes = true;
+                }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => return Ok(Flushed::Blocked),
             }
         }
-        if self.machine.poll_transmit().pending { Ok(Flushed::More) } else { Ok(Flushed::Done) }
+        if self.machine.poll_transmit().pending { Ok(Flushed::More) } else { self.flush_writer(cx) }
+    }
+
+    /// Has the connection send what it may have kept back: one that encrypts may have taken more than its socket did.
+    fn flush_writer(&mut self, cx: &mut Context<'_>) -> io::Result<Flushed> {
+        let Some(writer) = self.writer.as_mut().filter(|_| self.holds_bytes) else {
+            return Ok(Flushed::Done);
+        };
+        match Pin::new(writer).poll_flush(cx)? {
+            Poll::Ready(()) => {
+                self.holds_bytes = false;
+                Ok(Flushed::Done)
+            }
+            Poll::Pending => Ok(Flushed::Blocked),
+        }
     }
 
     /// After values were accepted: a write by the sending task when much waits; whom to wake.

@@ -15,9 +15,11 @@ use ipc_pipeline::link::{
 };
 use ipc_testkit::MemTransport;
 use ipc_transport::{
-    Bincode, ConnectOptions, Connection, Decoder, Encoder, Endpoint, Error, ListenOptions, Transport,
+    Bincode, ConnectOptions, Connection, ConnectionInfo, Decoder, Encoder, Endpoint, Error, ListenOptions,
+    PeerIdentity, Transport,
 };
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::io::{BufWriter, duplex, split};
 
 /// Where a receiver listens; the receiver behind it can be replaced, as by a restarted process.
 #[derive(Debug, Clone)]
@@ -133,6 +135,40 @@ impl Site {
 impl Connector for Site {
     async fn connect(&self) -> Result<Connection, Error> {
         self.transport.connect(&self.at, &ConnectOptions::default()).await
+    }
+}
+
+/// Leads straight into a receiver, without a listener.
+#[derive(Debug)]
+pub(crate) struct Direct {
+    /// Who the receiver is told to be talking with.
+    pub(crate) peer: PeerIdentity,
+    /// Whether both writers keep up to 64 KiB back until they are flushed.
+    pub(crate) buffered: bool,
+    pub(crate) intake: Intake,
+}
+
+#[async_trait]
+impl Connector for Direct {
+    async fn connect(&self) -> Result<Connection, Error> {
+        let (ours, theirs) = duplex(64 * 1024);
+        let connection = |stream, peer| {
+            let at = Endpoint::new("direct", "here").unwrap();
+            let info = ConnectionInfo::new(at.clone(), at, peer);
+            let (reader, writer) = split(stream);
+            if self.buffered {
+                Connection::from_bytes(reader, BufWriter::with_capacity(64 * 1024, writer), info)
+            } else {
+                Connection::from_bytes(reader, writer, info)
+            }
+        };
+        let accepted = connection(theirs, self.peer.clone());
+        let intake = self.intake.clone();
+        tokio::spawn(async move {
+            let greeting = Greeting::read(accepted, Duration::from_secs(5)).await.unwrap();
+            let _ = intake.accept(greeting).await;
+        });
+        Ok(connection(ours, PeerIdentity::Unknown))
     }
 }
 
