@@ -2,7 +2,8 @@
 //!
 //! The ring is never locked. The gate is: by senders that wait, by whoever makes room while some wait, and by every
 //! operation of a queue that has something to look after at each value (a byte bound, watermarks, a policy that
-//! drops). Such a queue keeps the ring's two flags up for good, which sends every operation past the gate.
+//! drops). Such a queue keeps the ring's two flags up for good, which sends every push to the gate, and it pops with
+//! the gate held: who drops the oldest value to make room finds none half taken, behind which none would come free.
 //!
 //! ```text
 //!   Sender --try_push--> ring --pop--> Receiver
@@ -73,7 +74,7 @@ pub(crate) struct Rules<T> {
     watermarks: Option<(usize, usize)>,
     /// The senders' own way to the oldest value, under `DropOldest`.
     oldest: Option<SharedConsumer<T>>,
-    /// Whether every operation passes the gate.
+    /// Whether every operation changes the ring with the gate held.
     gated: bool,
 }
 
@@ -92,11 +93,11 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Does what a pop has left to be done; `weight` is asked only if it matters.
+    /// Does what a pop past the gate has left to be done.
     #[inline]
-    fn popped(&self, popped: Popped, weight: impl FnOnce(&Rules<T>) -> usize) {
-        if popped.senders_wait || (self.rules.gated && popped.count > 0) {
-            self.made_room(weight(&self.rules));
+    fn popped(&self, popped: Popped) {
+        if popped.senders_wait {
+            self.made_room();
         }
     }
 
@@ -116,6 +117,8 @@ impl<T> Queue<T> {
 
     fn counters(&self) -> QueueCounters {
         let gate = lock(&self.gate);
+        // At least the sum of what was dropped out of the ring: that is freed before it is counted, see `evict` and
+        // `receiver_gone`.
         let freed = self.ring.freed();
         QueueCounters {
             accepted: freed + self.ring.len() as u64 + gate.dropped_newest,
@@ -148,6 +151,8 @@ impl<T> Queue<T> {
             return;
         }
         self.close();
+        // Who is dropping the oldest value has done so after this, and nobody begins to once it is closed.
+        drop(lock(&self.gate));
         let mut count = 0;
         // What is still under way is dropped with the ring.
         while let Some((value, _)) = consumer.pop() {

@@ -48,6 +48,22 @@ fn the_byte_bound_holds_under_every_policy() {
     }
 }
 
+/// What a permit holds cannot be dropped, so for a value beyond the bound no dropping would make room.
+#[test]
+fn nothing_is_dropped_for_a_value_that_would_not_fit_either_way() {
+    let (sender, mut receiver) = by_bytes(10, 10, FullPolicy::DropOldest);
+    let Poll::Ready(Ok(permit)) = poll(&mut Box::pin(sender.reserve())) else { panic!("it is empty") };
+    for value in 0..3 {
+        sender.try_send(vec![value; 3]).unwrap();
+    }
+    sender.try_send(vec![9; 11]).unwrap();
+    assert_eq!((sender.len(), sender.counters().dropped), (3, 1));
+    drop(permit);
+    sender.try_send(vec![9; 11]).unwrap();
+    assert_eq!(receiver.try_recv().unwrap(), vec![9; 11]);
+    assert_eq!((receiver.len(), receiver.counters().dropped), (0, 4));
+}
+
 #[test]
 fn bytes_are_given_back_by_every_way_out() {
     let (sender, mut receiver) = by_bytes(10, 10, FullPolicy::Wait);

@@ -1,7 +1,13 @@
 //! Many threads and tasks at once: nothing lost, nothing twice, order kept, nothing left behind.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    thread,
+    time::Duration,
+};
 
 use ipc_pipeline::{FullPolicy, QueueConfig, Receiver, Sender, bounded};
 use tokio::time::timeout;
@@ -108,6 +114,44 @@ fn dropping_the_oldest_from_many_threads_keeps_the_count_exact() {
     let counters = receiver.counters();
     assert_eq!((counters.accepted, counters.taken), (15_000, taken));
     assert_eq!(counters.accepted, counters.taken + counters.dropped);
+}
+
+/// The values that a receiver has begun to take are not in the way of those who drop.
+#[test]
+fn a_send_drops_one_value_at_most_while_a_receiver_takes() {
+    for capacity in [1, 2, 64] {
+        let (sender, mut receiver) =
+            QueueConfig::<[u64; 128]>::new(capacity).unwrap().policy(FullPolicy::DropOldest).build();
+        let count = 10_000_u64;
+        let receiving = thread::spawn(move || {
+            let mut values = Vec::new();
+            let mut context = Context::from_waker(Waker::noop());
+            loop {
+                // Large values, so that taking some takes a moment.
+                let outcome = pin!(receiver.recv_many(&mut values, capacity)).poll(&mut context);
+                match outcome {
+                    Poll::Pending => thread::yield_now(),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(_)) => {
+                        return values.into_iter().map(|value| value[0]).collect::<Vec<_>>();
+                    }
+                }
+            }
+        });
+        let mut dropped = 0;
+        for value in 0..count {
+            sender.try_send([value; 128]).unwrap();
+            let counters = sender.counters();
+            assert!(counters.dropped <= dropped + 1, "{} at once", counters.dropped - dropped);
+            assert!(counters.taken + counters.dropped <= counters.accepted, "{counters:?}");
+            dropped = counters.dropped;
+        }
+        drop(sender);
+        let values = receiving.join().unwrap();
+        assert_eq!(values.last(), Some(&(count - 1)), "the newest value survives");
+        assert!(values.is_sorted());
+        assert_eq!(values.len() as u64 + dropped, count);
+    }
 }
 
 /// P-15: a hundred receives wait at once for a hundred values; each gets exactly one, and nothing is left behind.

@@ -31,5 +31,9 @@ models! {
     a_run_is_claimed_once => queue::a_run_is_claimed_once();
     a_batch_wakes_every_receiver_it_serves => queue::a_batch_wakes_every_receiver_it_serves();
     a_close_wakes_all => queue::a_close_wakes_all();
+    the_newest_value_survives_at_capacity_one => queue::the_newest_value_survives(1);
+    the_newest_value_survives => queue::the_newest_value_survives(2);
+    the_newest_value_survives_a_run_at_capacity_one => queue::the_newest_value_survives_a_run(1);
+    the_newest_value_survives_a_run => queue::the_newest_value_survives_a_run(2);
     the_last_sender_wakes_the_receiver => queue::the_last_sender_wakes_the_receiver();
 }

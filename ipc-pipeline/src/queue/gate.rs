@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll, Waker};
 
-use super::{FullPolicy, Queue};
+use super::{FullPolicy, Queue, take::Take};
 use crate::{
     SendError, SendErrorReason, TrySendError,
     signal::{Key, Removed, WaitList, wake_all},
@@ -109,7 +109,7 @@ impl<T> Queue<T> {
             }
             match self.rules.policy {
                 FullPolicy::Fail | FullPolicy::Wait => return Err(TrySendError::Full(value)),
-                FullPolicy::DropOldest if self.evict(gate, evicted) => {}
+                FullPolicy::DropOldest if self.evict(gate, weight, evicted) => {}
                 FullPolicy::DropNewest | FullPolicy::DropOldest => {
                     gate.dropped_newest += 1;
                     gate.listeners.notify_all(wakers);
@@ -120,15 +120,59 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Takes the oldest value out to make room; tells whether there was one.
-    fn evict(&self, gate: &mut Gate, evicted: &mut Vec<T>) -> bool {
+    /// Takes the oldest value out to make room for this weight; tells whether there was one.
+    ///
+    /// Values are put in and taken with the gate held, which the caller holds. So none is half taken, and the place of
+    /// this one is free at once.
+    fn evict(&self, gate: &mut Gate, weight: usize, evicted: &mut Vec<T>) -> bool {
         let Some(oldest) = &self.rules.oldest else { return false };
+        if !self.would_fit(weight) {
+            return false;
+        }
         // Whether senders wait for the room needs no look: the caller holds the gate and goes on.
         let Some((value, _)) = oldest.pop() else { return false };
         gate.bytes = gate.bytes.saturating_sub(self.rules.weigh(&value));
         gate.dropped_oldest += 1;
         evicted.push(value);
         true
+    }
+
+    /// Takes the oldest value of a queue that looks after each.
+    #[cold]
+    pub(super) fn take_gated(&self, consumer: &mut impl Take<T>) -> Option<T> {
+        let mut wakers = Vec::new();
+        // Declared before the gate is locked: if the weigher panics the value is dropped after the lock is released.
+        let mut taken = None;
+        let mut gate = lock(&self.gate);
+        let weight = self.rules.weigh(taken.insert(consumer.pop()?.0));
+        gate.bytes = gate.bytes.saturating_sub(weight);
+        self.look_around(&mut gate, &mut wakers);
+        drop(gate);
+        wake_all(wakers);
+        taken
+    }
+
+    /// As `take_gated`, up to `max` values, in runs so that the lock stays short.
+    #[cold]
+    pub(super) fn take_many_gated(&self, consumer: &mut impl Take<T>, out: &mut Vec<T>, max: usize) -> usize {
+        let mut count = 0;
+        while count < max {
+            let mut wakers = Vec::new();
+            let run = RUN.min(max - count);
+            out.reserve(run.min(self.ring.capacity()));
+            let mut gate = lock(&self.gate);
+            let popped = consumer.pop_many(out, run).count;
+            let weight = self.rules.weigh_all(&out[out.len() - popped..]);
+            gate.bytes = gate.bytes.saturating_sub(weight);
+            self.look_around(&mut gate, &mut wakers);
+            drop(gate);
+            wake_all(wakers);
+            count += popped;
+            if popped < run {
+                break;
+            }
+        }
+        count
     }
 
     /// One step towards a place that is set aside for the caller.
@@ -181,7 +225,7 @@ impl<T> Queue<T> {
             if self.rules.policy == FullPolicy::Fail {
                 return Poll::Ready(Err(SendErrorReason::Full));
             }
-            if !(gate.senders.is_empty() && self.evict(gate, evicted)) {
+            if !(gate.senders.is_empty() && self.evict(gate, weight, evicted)) {
                 break;
             }
         }
@@ -264,16 +308,15 @@ impl<T> Queue<T> {
     /// Gives places back that were set aside by `reserve`.
     pub(super) fn give_back(&self, count: usize) {
         if count > 0 && self.ring.unreserve(count).senders_queue() {
-            self.made_room(0);
+            self.made_room();
         }
     }
 
     /// Hands room that was made to those who wait for it.
     #[cold]
-    pub(super) fn made_room(&self, weight: usize) {
+    pub(super) fn made_room(&self) {
         let mut wakers = Vec::new();
         let mut gate = lock(&self.gate);
-        gate.bytes = gate.bytes.saturating_sub(weight);
         self.look_around(&mut gate, &mut wakers);
         drop(gate);
         wake_all(wakers);
@@ -324,8 +367,17 @@ impl<T> Queue<T> {
         below || self.ring.used() == 0
     }
 
+    /// Whether the byte bound would admit this weight if every value were dropped; places set aside would remain.
+    fn would_fit(&self, weight: usize) -> bool {
+        let Some(bound) = &self.rules.bytes else { return true };
+        (bound.max > 0 && weight <= bound.max) || self.ring.tail_word().permits() == 0
+    }
+
     /// The part of a weight that the gate counts: none without a byte bound.
     fn counted(&self, weight: usize) -> usize {
         if self.rules.bytes.is_some() { weight } else { 0 }
     }
 }
+
+/// Values taken under one lock of the gate, at most.
+const RUN: usize = 128;

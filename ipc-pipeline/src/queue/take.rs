@@ -37,16 +37,21 @@ impl<T> Take<T> for &SharedConsumer<T> {
 impl<T> Queue<T> {
     #[inline]
     pub(super) fn take(&self, consumer: &mut impl Take<T>) -> Option<T> {
+        if self.rules.gated {
+            return self.take_gated(consumer);
+        }
         let (value, popped) = consumer.pop()?;
-        self.popped(popped, |rules| rules.weigh(&value));
+        self.popped(popped);
         Some(value)
     }
 
     #[inline]
     pub(super) fn take_many(&self, consumer: &mut impl Take<T>, out: &mut Vec<T>, max: usize) -> usize {
-        let start = out.len();
+        if self.rules.gated {
+            return self.take_many_gated(consumer, out, max);
+        }
         let popped = consumer.pop_many(out, max);
-        self.popped(popped, |rules| rules.weigh_all(&out[start..]));
+        self.popped(popped);
         popped.count
     }
 

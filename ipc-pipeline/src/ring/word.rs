@@ -16,7 +16,7 @@ impl TailWord {
         self.0 & SENDERS_QUEUE != 0
     }
 
-    pub(super) fn permits(self) -> u64 {
+    pub(crate) fn permits(self) -> u64 {
         (self.0 & PERMITS) / PERMIT
     }
 }

@@ -2,7 +2,9 @@
 
 use std::task::{Context, Waker};
 
-use ipc_pipeline::{Closed, Receiver, SendErrorReason, Sender, SharedReceiver, TryRecvError, bounded};
+use ipc_pipeline::{
+    Closed, FullPolicy, QueueConfig, Receiver, SendErrorReason, Sender, SharedReceiver, TryRecvError, bounded,
+};
 use loom::{future::block_on, thread};
 
 use super::{Buffer, explore};
@@ -226,6 +228,67 @@ pub fn the_last_sender_wakes_the_receiver() {
         assert_eq!(block_on(receiver.recv()), Err(Closed));
         join(producer);
     });
+}
+
+/// A full queue that drops the oldest: the newest value survives whatever the receiver is doing, and a value is
+/// dropped only if there is no room without that.
+pub fn the_newest_value_survives(capacity: u32) {
+    explore(2, move || {
+        let (sender, mut receiver) = dropping_the_oldest(capacity);
+        let consumer = thread::spawn(move || {
+            let first = receiver.try_recv();
+            (first, receiver)
+        });
+        assert!(sender.try_send(capacity).is_ok());
+        assert_consistent(&sender, capacity);
+        let (first, mut receiver) = join(consumer);
+        let mut out = vec![first.expect("it is never empty")];
+        out.extend(std::iter::from_fn(|| receiver.try_recv().ok()));
+        assert_one_dropped_at_most(&sender, &out, capacity);
+    });
+}
+
+/// The same while the receiver takes a run.
+pub fn the_newest_value_survives_a_run(capacity: u32) {
+    explore(2, move || {
+        let (sender, mut receiver) = dropping_the_oldest(capacity);
+        let consumer = thread::spawn(move || {
+            let mut run = Vec::new();
+            let _ = block_on(receiver.recv_many(&mut run, capacity as usize));
+            (run, receiver)
+        });
+        assert!(sender.try_send(capacity).is_ok());
+        assert_consistent(&sender, capacity);
+        let (mut out, mut receiver) = join(consumer);
+        out.extend(std::iter::from_fn(|| receiver.try_recv().ok()));
+        assert_one_dropped_at_most(&sender, &out, capacity);
+    });
+}
+
+/// A queue that holds as many values as it can: 0, 1 and so on.
+fn dropping_the_oldest(capacity: u32) -> (Sender<u32>, Receiver<u32>) {
+    let config = QueueConfig::new(capacity as usize).expect("a small capacity");
+    let (sender, receiver) = config.policy(FullPolicy::DropOldest).build();
+    for value in 0..capacity {
+        assert!(sender.try_send(value).is_ok());
+    }
+    (sender, receiver)
+}
+
+/// While a receiver takes values, the counters agree with each other.
+fn assert_consistent(sender: &Sender<u32>, capacity: u32) {
+    let counters = sender.counters();
+    assert_eq!(counters.accepted, u64::from(capacity) + 1);
+    assert!(counters.taken + counters.dropped <= counters.accepted);
+}
+
+/// After one send into the full queue, `out` is all that came out of it.
+fn assert_one_dropped_at_most(sender: &Sender<u32>, out: &[u32], capacity: u32) {
+    assert_eq!(out.last(), Some(&capacity), "the newest value came out last: {out:?}");
+    assert!(out.is_sorted() && out.len() >= capacity as usize, "one was dropped at most: {out:?}");
+    let counters = sender.counters();
+    assert_eq!(counters.taken, out.len() as u64);
+    assert_eq!(counters.taken + counters.dropped, u64::from(capacity) + 1);
 }
 
 /// The next value of a queue that is known not to be empty.
