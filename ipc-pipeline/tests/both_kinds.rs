@@ -103,7 +103,7 @@ mod link {
 macro_rules! suite {
     ($kind:ident, $checks:ident) => {
         mod $checks {
-            use std::{task::Poll, thread, time::Duration};
+            use std::{future::poll_fn, task::Poll, thread, time::Duration};
 
             use futures_util::{SinkExt, StreamExt};
             use ipc_pipeline::{FullPolicy, SendErrorReason, TrySendError};
@@ -298,6 +298,108 @@ macro_rules! suite {
                         assert_eq!(streamed(ends.receiver.next().await.unwrap()), value);
                     }
                     sending.await.unwrap();
+                });
+            }
+
+            /// A stream that is forwarded goes on as `send` would, and nothing is left in front of the pipeline.
+            #[test]
+            fn a_sink_drops_by_the_policy_and_waits_for_nothing() {
+                on_both_runtimes(|| async {
+                    for (policy, kept) in [(FullPolicy::DropNewest, [0, 1]), (FullPolicy::DropOldest, [3, 4])]
+                    {
+                        let mut ends = Ends::new(2, policy).await;
+                        let mut sink = ends.sender.clone().into_sink();
+                        for value in 0..5 {
+                            assert!(matches!(poll_once(&mut sink.feed(value)), Poll::Ready(Ok(()))));
+                        }
+                        assert_eq!((ends.held(), ends.sender.counters().dropped), (2, 3));
+                        ends.open().await;
+                        for value in kept {
+                            assert_eq!(plain(ends.receiver.recv().await), value);
+                        }
+                    }
+                });
+            }
+
+            #[test]
+            fn a_sink_that_cannot_drop_drops_the_new_value() {
+                on_both_runtimes(|| async {
+                    let ends = Ends::new(2, FullPolicy::DropOldest).await;
+                    let permits =
+                        (ends.sender.reserve().await.unwrap(), ends.sender.reserve().await.unwrap());
+                    let mut sink = ends.sender.clone().into_sink();
+                    assert!(matches!(poll_once(&mut sink.feed(1)), Poll::Ready(Ok(()))));
+                    assert_eq!((ends.held(), ends.sender.counters().dropped), (0, 1));
+                    drop(permits);
+                });
+            }
+
+            #[test]
+            fn a_sink_gives_back_what_it_could_not_send() {
+                on_both_runtimes(|| async {
+                    for policy in [FullPolicy::Fail, FullPolicy::Wait] {
+                        let ends = Ends::new(1, policy).await;
+                        ends.open().await;
+                        let sender = ends.sender.clone();
+                        let mut sink = sender.clone().into_sink();
+                        // Without a place there is nothing to be ready for, and the value comes back.
+                        sink.start_send_unpin(1).unwrap();
+                        let full = sink.start_send_unpin(2).unwrap_err();
+                        assert_eq!(full.into_parts(), (Some(2), SendErrorReason::Full));
+                        let mut ready = poll_fn(|context| sink.poll_ready_unpin(context));
+                        match poll_once(&mut ready) {
+                            Poll::Ready(outcome) => {
+                                assert_eq!(policy, FullPolicy::Fail);
+                                let none = outcome.unwrap_err().into_parts();
+                                assert_eq!(none, (None, SendErrorReason::Full));
+                            }
+                            Poll::Pending => assert_eq!(policy, FullPolicy::Wait),
+                        }
+                        let _rest = ends.close().await;
+                        let closed = sink.start_send_unpin(3).unwrap_err();
+                        assert!(!format!("{closed:?}").contains('3'), "the value is hidden: {closed:?}");
+                        assert_eq!(closed.into_value(), Some(3));
+                    }
+                });
+            }
+
+            /// The place that was granted goes with the value that the end met.
+            #[test]
+            fn a_ready_sink_gives_back_the_value_that_the_end_met() {
+                on_both_runtimes(|| async {
+                    let ends = Ends::new(1, FullPolicy::Wait).await;
+                    ends.open().await;
+                    let mut sink = ends.sender.clone().into_sink();
+                    poll_fn(|context| sink.poll_ready_unpin(context)).await.unwrap();
+                    let _rest = ends.close().await;
+                    let (value, reason) = sink.start_send_unpin(7).unwrap_err().into_parts();
+                    assert_eq!(value, Some(7));
+                    assert!(matches!(reason, SendErrorReason::Closed | SendErrorReason::PeerClosed));
+                });
+            }
+
+            #[test]
+            fn a_sink_gives_its_sender_and_its_place_back() {
+                on_both_runtimes(|| async {
+                    let ends = Ends::new(1, FullPolicy::Wait).await;
+                    let mut sink = ends.sender.clone().into_sink();
+                    assert!(poll_once(&mut poll_fn(|context| sink.poll_ready_unpin(context))).is_ready());
+                    assert!(ends.sender.try_send(1).unwrap_err().is_full());
+                    let sender = sink.into_inner();
+                    sender.try_send(1).unwrap();
+                    assert_eq!(ends.held(), 1);
+                });
+            }
+
+            #[test]
+            fn sending_many_counts_what_a_policy_dropped_as_accepted() {
+                on_both_runtimes(|| async {
+                    for policy in [FullPolicy::DropNewest, FullPolicy::DropOldest] {
+                        let ends = Ends::new(2, policy).await;
+                        assert_eq!(ends.sender.send_many(0..5).await.unwrap(), 5);
+                        let counters = ends.sender.counters();
+                        assert_eq!((counters.accepted, counters.dropped, ends.held()), (5, 3, 2));
+                    }
                 });
             }
 

@@ -103,7 +103,7 @@ impl<T: 'static> Sender<T> {
 
     /// Sends many values, in order, with one lock and one wake-up per batch; waits whenever there is no room.
     ///
-    /// Returns how many were accepted: all of them, or those not dropped by a policy.
+    /// Returns how many were accepted, those that a policy dropped included.
     ///
     /// # Errors
     ///
@@ -270,7 +270,7 @@ impl<T: 'static> Sender<T> {
         self.shared.room.subscribe()
     }
 
-    /// A [`Sink`](futures_sink::Sink) for combinators; its `flush` means *handed to the link* and never waits for the peer.
+    /// The same handle as a [`Sink`](futures_sink::Sink); its `flush` means *handed to the link* and never waits for the peer.
     pub fn into_sink(self) -> LinkSink<T> {
         LinkSink::new(self)
     }

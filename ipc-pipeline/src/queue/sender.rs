@@ -89,7 +89,8 @@ impl<T> Sender<T> {
     ///
     /// The iterator is never advanced under a lock, and no value is pulled from it before there is room for it. An
     /// iterator that cannot tell its end by `size_hint` may therefore wait for room once more than needed. Pass
-    /// `&mut iterator` to keep the rest after an error or a cancellation. Returns how many values were accepted.
+    /// `&mut iterator` to keep the rest after an error or a cancellation. Returns how many values were accepted, those
+    /// that the policy dropped included.
     ///
     /// # Errors
     /// As [`Sender::send`]; the values that come back are those that were pulled and not accepted.
