@@ -50,6 +50,8 @@
 //! No mock: the memory transport is subject to the suite that sockets are subject to. No network simulator: faults act on
 //! one connection at a time. The process harness needs a Unix system, and its counting of descriptors Linux.
 
+#[cfg(feature = "tls")]
+pub mod certificates;
 pub mod conformance;
 mod fault;
 mod memory;

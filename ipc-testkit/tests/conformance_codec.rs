@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use ipc_testkit::{codec_conformance, conformance::codec::Subject};
-use ipc_transport::{Bincode, Json, Raw};
+use ipc_transport::{Bincode, Json, MessagePack, Postcard, Raw};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,8 @@ fn shapes() -> Vec<Vec<Shape>> {
 
 codec_conformance!(bincode, || Subject::new(Bincode::default(), shapes()));
 codec_conformance!(json, || Subject::new(Json::default(), shapes()));
+codec_conformance!(messagepack, || Subject::new(MessagePack::default(), shapes()));
+codec_conformance!(postcard, || Subject::new(Postcard::default(), shapes()));
 codec_conformance!(raw, || {
     let payloads = [0, 1, 100, 16 * 1024, 70_000].map(|len| Bytes::from(vec![7; len]));
     Subject::new(Raw, payloads).not_self_delimiting()

@@ -7,8 +7,12 @@ mod bincode;
 pub mod depth;
 #[cfg(feature = "json")]
 mod json;
-#[cfg(any(feature = "bincode", feature = "json"))]
+#[cfg(any(feature = "bincode", feature = "json", feature = "messagepack"))]
 mod message;
+#[cfg(feature = "messagepack")]
+mod messagepack;
+#[cfg(feature = "postcard")]
+mod postcard;
 mod raw;
 mod value;
 
@@ -16,6 +20,10 @@ mod value;
 pub use bincode::Bincode;
 #[cfg(feature = "json")]
 pub use json::Json;
+#[cfg(feature = "messagepack")]
+pub use messagepack::MessagePack;
+#[cfg(feature = "postcard")]
+pub use postcard::Postcard;
 pub use raw::Raw;
 pub use value::Value;
 

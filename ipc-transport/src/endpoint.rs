@@ -99,7 +99,11 @@ impl Endpoint {
 
     /// A TCP address.
     pub fn tcp(address: SocketAddr) -> Self {
-        Self { scheme: Cow::Borrowed("tcp"), address: address.to_string(), unix: None }
+        Self::of_socket("tcp", address)
+    }
+
+    pub(crate) fn of_socket(scheme: &'static str, address: SocketAddr) -> Self {
+        Self { scheme: Cow::Borrowed(scheme), address: address.to_string(), unix: None }
     }
 
     /// `unix`, `tcp`, `mem`, or the scheme of a custom transport.

@@ -98,6 +98,15 @@ pub enum Error {
         /// The most that fits.
         max: usize,
     },
+    /// TLS could not be set up: a certificate, the configuration or the handshake is at fault.
+    #[cfg(feature = "tls")]
+    #[error("no TLS connection with {endpoint}")]
+    Tls {
+        /// The place of the connection.
+        endpoint: Endpoint,
+        /// What is at fault.
+        source: Box<crate::tls::TlsError>,
+    },
     /// An operation did not finish within its deadline.
     #[error("{operation} with {endpoint} timed out")]
     TimedOut {
@@ -160,6 +169,8 @@ impl Error {
             Self::NoRuntime => io::ErrorKind::Other,
             Self::Obstructed { .. } => io::ErrorKind::AlreadyExists,
             Self::TimedOut { .. } => io::ErrorKind::TimedOut,
+            #[cfg(feature = "tls")]
+            Self::Tls { source, .. } => source.kind(),
             Self::UnknownScheme { .. } => io::ErrorKind::Unsupported,
         }
     }

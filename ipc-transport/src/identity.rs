@@ -15,7 +15,9 @@ pub enum PeerIdentity {
         /// Its process id at connect time, where the system tells.
         pid: Option<u32>,
     },
-    /// The transport cannot tell (TCP, memory).
+    /// Whoever has the key of this certificate, which leads to a trusted root (TLS).
+    Certificate(PeerCertificate),
+    /// The transport cannot tell (TCP, memory, TLS without a client certificate).
     Unknown,
 }
 
@@ -24,7 +26,7 @@ impl PeerIdentity {
     pub fn pid(&self) -> Option<u32> {
         match self {
             Self::Process { pid, .. } => *pid,
-            Self::Unknown => None,
+            Self::Certificate(_) | Self::Unknown => None,
         }
     }
 
@@ -32,7 +34,7 @@ impl PeerIdentity {
     pub fn foreign_user(&self) -> Option<u32> {
         match self {
             Self::Process { uid, .. } => Some(*uid).filter(|uid| *uid != own_uid()),
-            Self::Unknown => None,
+            Self::Certificate(_) | Self::Unknown => None,
         }
     }
 }
@@ -48,8 +50,48 @@ impl fmt::Display for PeerIdentity {
                 write!(f, "process {pid} of user {uid}, group {gid}")
             }
             Self::Process { uid, gid, pid: None } => write!(f, "a process of user {uid}, group {gid}"),
+            Self::Certificate(certificate) => certificate.fmt(f),
             Self::Unknown => f.write_str("a peer of unknown identity"),
         }
+    }
+}
+
+/// What is known of a peer by its certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerCertificate {
+    names: Vec<String>,
+    sha256: [u8; 32],
+}
+
+impl PeerCertificate {
+    /// A certificate with these names (DNS names and URIs) and the SHA-256 of its DER encoding, for transports of your
+    /// own; they vouch that it was verified.
+    pub fn new(names: Vec<String>, sha256: [u8; 32]) -> Self {
+        Self { names, sha256 }
+    }
+
+    /// The DNS names and URIs that it bears.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The SHA-256 of its DER encoding: the same for every connection of one certificate, and for no other.
+    pub fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
+    }
+}
+
+impl fmt::Display for PeerCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the holder of certificate ")?;
+        for byte in &self.sha256[..8] {
+            write!(f, "{byte:02x}")?;
+        }
+        // A peer chose its names: escaped, they cannot forge a line of a log.
+        for (index, name) in self.names.iter().enumerate() {
+            write!(f, "{}{}", if index == 0 { " for " } else { ", " }, name.escape_debug())?;
+        }
+        Ok(())
     }
 }
 
@@ -68,12 +110,14 @@ pub enum Access {
     Custom(Arc<dyn Fn(&PeerIdentity) -> bool + Send + Sync>),
     /// Processes of this group, and of the own user.
     Group(u32),
+    /// Peers whose certificate bears one of these names, letter for letter.
+    Names(Vec<String>),
     /// Processes of the same effective user.
     SameUser,
     /// Processes of these users.
     Uids(Vec<u32>),
-    /// The default: [`Access::SameUser`] on transports that know their peers (`unix:`), [`Access::Any`] on those
-    /// that do not (`tcp:`).
+    /// The default: [`Access::SameUser`] on transports that know the peer's user (`unix:`), [`Access::Any`] on those
+    /// that do not (`tcp:`), and on `tls:`, where the roots decide.
     #[default]
     WhereKnown,
 }
@@ -87,12 +131,15 @@ impl Access {
     /// Whether a peer with this identity may stay.
     pub fn admits(&self, peer: &PeerIdentity) -> bool {
         match (self, peer) {
-            (Self::Any, _) | (Self::WhereKnown, PeerIdentity::Unknown) => true,
+            (Self::Any, _) | (Self::WhereKnown, PeerIdentity::Certificate(_) | PeerIdentity::Unknown) => true,
             (Self::Custom(rule), peer) => rule(peer),
             (Self::Group(group), PeerIdentity::Process { uid, gid, .. }) => group == gid || *uid == own_uid(),
             (Self::SameUser | Self::WhereKnown, PeerIdentity::Process { uid, .. }) => *uid == own_uid(),
             (Self::Uids(uids), PeerIdentity::Process { uid, .. }) => uids.contains(uid),
-            (Self::Group(_) | Self::SameUser | Self::Uids(_), PeerIdentity::Unknown) => false,
+            (Self::Names(names), PeerIdentity::Certificate(certificate)) => {
+                certificate.names.iter().any(|name| names.contains(name))
+            }
+            (Self::Group(_) | Self::Names(_) | Self::SameUser | Self::Uids(_), _) => false,
         }
     }
 }
@@ -103,6 +150,7 @@ impl fmt::Debug for Access {
             Self::Any => f.write_str("Any"),
             Self::Custom(_) => f.write_str("Custom(..)"),
             Self::Group(gid) => f.debug_tuple("Group").field(gid).finish(),
+            Self::Names(names) => f.debug_tuple("Names").field(names).finish(),
             Self::SameUser => f.write_str("SameUser"),
             Self::Uids(uids) => f.debug_tuple("Uids").field(uids).finish(),
             Self::WhereKnown => f.write_str("WhereKnown"),

@@ -11,6 +11,8 @@ mod endpoint;
 mod error;
 pub mod framing;
 mod identity;
+#[cfg(feature = "inherited")]
+mod inherited;
 #[cfg(feature = "unix")]
 mod lease;
 mod limits;
@@ -20,6 +22,8 @@ mod naming;
 mod quiet;
 #[cfg(feature = "tcp")]
 mod tcp;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod transport;
 mod transports;
 #[cfg(feature = "unix")]
@@ -32,11 +36,17 @@ pub use backoff::{Backoff, BackoffConfig};
 pub use codec::Bincode;
 #[cfg(feature = "json")]
 pub use codec::Json;
+#[cfg(feature = "messagepack")]
+pub use codec::MessagePack;
+#[cfg(feature = "postcard")]
+pub use codec::Postcard;
 pub use codec::{BatchError, DecodeError, Decoder, EncodeBuffer, EncodeError, Encoder, Raw, Value, depth};
 pub use connection::{Connection, ConnectionInfo, ReadHalf, WriteHalf};
 pub use endpoint::{Endpoint, MAX_UNIX_PATH, ParseEndpointError};
 pub use error::Error;
-pub use identity::{Access, PeerIdentity};
+pub use identity::{Access, PeerCertificate, PeerIdentity};
+#[cfg(feature = "inherited")]
+pub use inherited::Inherited;
 #[cfg(feature = "unix")]
 pub use lease::{
     Answer, ConnectHello, DangerousRuntimeDirectory, Hello, Lease, LeaseOptions, LeaseStep, RuntimeDirectory,
@@ -48,6 +58,8 @@ pub use naming::RuntimeNaming;
 pub use naming::{NameWatch, Naming, StaticNaming};
 #[cfg(feature = "tcp")]
 pub use tcp::{KeepAlive, TcpTransport};
+#[cfg(feature = "tls")]
+pub use tls::TlsTransport;
 pub use transport::{ConnectOptions, Incoming, ListenOptions, Listener, Transport};
 pub use transports::Transports;
 #[cfg(feature = "unix")]

@@ -13,7 +13,10 @@ use crate::{
     deadline::{Deadline, runtime},
 };
 
-mod writer;
+mod quiet;
+
+#[cfg(feature = "tls")]
+pub(crate) use quiet::QuietStream;
 
 /// TCP: `tcp://host:port`.
 ///
@@ -76,6 +79,26 @@ impl TcpTransport {
         self
     }
 
+    /// Listens at a socket that is open already; several processes may share one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRuntime`], and [`Error::Io`] when the socket is none that listens.
+    pub fn adopt(
+        &self,
+        listener: std::net::TcpListener,
+        options: &ListenOptions,
+    ) -> Result<Box<dyn Listener>, Error> {
+        runtime()?;
+        let failed = |error| Error::io_at("adopt", "a TCP socket", error);
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let listener = TcpListener::from_std(listener).map_err(failed)?;
+        let acceptor =
+            TcpAcceptor { listener, address, transport: self.clone(), pause: AcceptPause::default() };
+        Ok(Box::new(TcpPlace { acceptor, local: Endpoint::tcp(address), access: options.access.clone() }))
+    }
+
     fn prepare(&self, stream: &TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let socket = socket2::SockRef::from(stream);
@@ -90,6 +113,35 @@ impl TcpTransport {
         Ok(())
     }
 
+    /// Sets an established stream up; its two addresses.
+    pub(crate) fn set_up(
+        &self,
+        stream: &TcpStream,
+        operation: &'static str,
+        place: &Endpoint,
+    ) -> Result<(SocketAddr, SocketAddr), Error> {
+        let failed = |error| Error::io(operation, place, error);
+        self.prepare(stream).map_err(failed)?;
+        let (local, remote) = (stream.local_addr().map_err(failed)?, stream.peer_addr().map_err(failed)?);
+        if local == remote {
+            // Dialling a free port of the own machine can meet itself; nobody is listening there.
+            return Err(Error::ConnectionRefused { endpoint: place.clone() });
+        }
+        Ok((local, remote))
+    }
+
+    /// A stream to an endpoint, set up, with its two addresses.
+    #[cfg(feature = "tls")]
+    pub(crate) async fn dial(
+        &self,
+        to: &Endpoint,
+        deadline: Deadline,
+    ) -> Result<(TcpStream, SocketAddr, SocketAddr), Error> {
+        let stream = dial(to, deadline).await?;
+        let (local, remote) = self.set_up(&stream, "connect", to)?;
+        Ok((stream, local, remote))
+    }
+
     /// Makes a connection of an established stream, after the access rule.
     fn finish(
         &self,
@@ -98,20 +150,14 @@ impl TcpTransport {
         operation: &'static str,
         place: &Endpoint,
     ) -> Result<Connection, Error> {
-        let failed = |error| Error::io(operation, place, error);
-        self.prepare(&stream).map_err(failed)?;
-        let (local, remote) = (stream.local_addr().map_err(failed)?, stream.peer_addr().map_err(failed)?);
-        if local == remote {
-            // Dialling a free port of the own machine can meet itself; nobody is listening there.
-            return Err(Error::ConnectionRefused { endpoint: place.clone() });
-        }
+        let (local, remote) = self.set_up(&stream, operation, place)?;
         let peer = PeerIdentity::Unknown;
         if !access.admits(&peer) {
             return Err(Error::AccessDenied { endpoint: place.clone(), peer: peer.to_string() });
         }
         let info = ConnectionInfo::new(Endpoint::tcp(local), Endpoint::tcp(remote), peer);
         let (reader, writer) = stream.into_split();
-        Ok(Connection::from_bytes(reader, writer::Writer(writer), info))
+        Ok(Connection::from_bytes(reader, quiet::QuietWriter(writer), info))
     }
 }
 
@@ -135,64 +181,92 @@ impl Transport for TcpTransport {
 
     async fn listen(&self, at: &Endpoint, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {
         runtime()?;
+        let acceptor = TcpAcceptor::bind(self, at, options).await?;
+        let local = Endpoint::tcp(acceptor.address);
+        Ok(Box::new(TcpPlace { acceptor, local, access: options.access.clone() }))
+    }
+}
+
+/// A listening TCP socket that gives streams.
+#[derive(Debug)]
+pub(crate) struct TcpAcceptor {
+    listener: TcpListener,
+    address: SocketAddr,
+    transport: TcpTransport,
+    pause: AcceptPause,
+}
+
+impl TcpAcceptor {
+    /// Listens at the first address of an endpoint where that is possible.
+    pub(crate) async fn bind(
+        transport: &TcpTransport,
+        at: &Endpoint,
+        options: &ListenOptions,
+    ) -> Result<Self, Error> {
         let mut last = Error::NotFound { endpoint: at.to_string() };
         for address in resolve(at).await? {
             match bind(address, options.backlog).and_then(|listener| {
                 let local = listener.local_addr()?;
                 Ok((listener, local))
             }) {
-                Ok((listener, local)) => {
-                    return Ok(Box::new(TcpAcceptor {
-                        listener,
-                        local: Endpoint::tcp(local),
-                        access: options.access.clone(),
-                        transport: self.clone(),
-                        pause: AcceptPause::default(),
-                    }));
+                Ok((listener, address)) => {
+                    let (transport, pause) = (transport.clone(), AcceptPause::default());
+                    return Ok(Self { listener, address, transport, pause });
                 }
                 Err(error) => last = Error::io("listen", at, error),
             }
         }
         Err(last)
     }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn transport(&self) -> &TcpTransport {
+        &self.transport
+    }
+
+    /// The next stream, not set up yet; shortages are waited out. Cancel safe.
+    pub(crate) async fn accept_stream(&mut self) -> Result<(TcpStream, SocketAddr), Error> {
+        loop {
+            self.pause.over().await;
+            match self.listener.accept().await {
+                Ok(accepted) => {
+                    self.pause.succeeded();
+                    return Ok(accepted);
+                }
+                Err(error) => {
+                    if let Some(error) = self.pause.failed(error) {
+                        return Err(Error::io("accept", &Endpoint::tcp(self.address), error));
+                    }
+                }
+            }
+        }
+    }
 }
 
-/// A listening TCP socket.
+/// A listening TCP socket that gives connections.
 #[derive(Debug)]
-struct TcpAcceptor {
-    listener: TcpListener,
+struct TcpPlace {
+    acceptor: TcpAcceptor,
     local: Endpoint,
     access: Access,
-    transport: TcpTransport,
-    pause: AcceptPause,
 }
 
 #[async_trait]
-impl Listener for TcpAcceptor {
+impl Listener for TcpPlace {
     fn local_endpoint(&self) -> &Endpoint {
         &self.local
     }
 
     async fn accept(&mut self) -> Result<Incoming, Error> {
-        loop {
-            self.pause.over().await;
-            match self.listener.accept().await {
-                Ok((stream, remote)) => {
-                    self.pause.succeeded();
-                    let (transport, access) = (self.transport.clone(), self.access.clone());
-                    let remote = Endpoint::tcp(remote);
-                    let place = remote.clone();
-                    return Ok(Incoming::new(remote, async move {
-                        transport.finish(stream, &access, "accept", &place)
-                    }));
-                }
-                Err(error) => {
-                    if let Some(error) = self.pause.failed(error) {
-                        return Err(Error::io("accept", &self.local, error));
-                    }
-                }
-            }
-        }
+        let (stream, remote) = self.acceptor.accept_stream().await?;
+        let (transport, access) = (self.acceptor.transport().clone(), self.access.clone());
+        let remote = Endpoint::tcp(remote);
+        let place = remote.clone();
+        Ok(Incoming::new(remote, async move { transport.finish(stream, &access, "accept", &place) }))
     }
 
     async fn close(self: Box<Self>) -> Result<(), Error> {

@@ -57,6 +57,21 @@ impl UnixTransport {
         self.lease = options;
         self
     }
+
+    /// Listens at a socket that is open already and not ours: its file is never removed, and its mode stays as it is.
+    /// Several processes may share one; the kernel gives each connection to one of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRuntime`], and [`Error::Io`] when the socket has no name or is none.
+    pub fn adopt(
+        &self,
+        listener: std::os::unix::net::UnixListener,
+        options: &ListenOptions,
+    ) -> Result<Box<dyn Listener>, Error> {
+        runtime()?;
+        listener::adopt(listener, options)
+    }
 }
 
 #[async_trait]

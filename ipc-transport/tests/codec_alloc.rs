@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use ipc_transport::framing::{Delimiter, DelimiterDecoder, LengthDecoder};
 use ipc_transport::{Bincode, Decoder, Value};
+#[cfg(all(feature = "postcard", feature = "messagepack"))]
+use ipc_transport::{MessagePack, Postcard};
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
 
@@ -58,6 +60,37 @@ const ERROR: usize = 512;
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> usize {
     allocated_by(|| drop(Decoder::<T>::decode(&Bincode::default(), bytes)))
+}
+
+/// The same in the formats whose crates believe what they read: all lengths of the codec's own way of writing them. X-13
+#[cfg(all(feature = "postcard", feature = "messagepack"))]
+#[test]
+fn the_other_formats_allocate_nothing_for_a_claim_either() {
+    fn measure<T: DeserializeOwned>(codec: &impl Decoder<T>, bomb: &[u8]) -> usize {
+        let mut refused = true;
+        let allocated = allocated_by(|| refused = codec.decode(bomb).is_err());
+        assert!(refused);
+        allocated
+    }
+    let postcard = Postcard::default();
+    let varint = [0x80, 0x80, 0x80, 0x80, 0x80, 0x20, 1, 1, 1];
+    let packed = MessagePack::default();
+    let (array, map, bin, text) = ([0xdd], [0xdf], [0xc6], [0xdb]);
+    let claim = |marker: [u8; 1]| [&marker[..], &[0xff, 0xff, 0xff, 0xfe, 1, 1, 1]].concat();
+    for allocated in [
+        measure::<String>(&postcard, &varint),
+        measure::<Vec<u8>>(&postcard, &varint),
+        measure::<Vec<[u64; 8]>>(&postcard, &varint),
+        measure::<Vec<()>>(&postcard, &varint),
+        measure::<HashMap<u64, u64>>(&postcard, &varint),
+        measure::<String>(&packed, &claim(text)),
+        measure::<Vec<u8>>(&packed, &claim(array)),
+        measure::<Vec<[u64; 8]>>(&packed, &claim(array)),
+        measure::<HashMap<u64, u64>>(&packed, &claim(map)),
+        measure::<Value>(&packed, &claim(bin)),
+    ] {
+        assert!(allocated <= 4 * ERROR, "{allocated} bytes");
+    }
 }
 
 /// Nine bytes that claim 2⁴⁰ allocate an error and nothing else. X-13

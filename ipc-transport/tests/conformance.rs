@@ -8,8 +8,12 @@
 
 use std::{env, fs, os::unix::fs::DirBuilderExt as _, path::PathBuf};
 
+use async_trait::async_trait;
 use ipc_testkit::{conformance::transport::Subject, transport_conformance};
-use ipc_transport::{Endpoint, Lease, LeaseOptions, TcpTransport, UnixTransport};
+use ipc_transport::{
+    ConnectOptions, Connection, Endpoint, Error, Lease, LeaseOptions, ListenOptions, Listener, TcpTransport,
+    Transport, UnixTransport,
+};
 
 /// A fresh directory that is removed with everything in it.
 struct TempDir(PathBuf);
@@ -43,6 +47,28 @@ transport_conformance!(unix_abstract, || {
 });
 
 transport_conformance!(tcp, || Subject::new(TcpTransport::new(), "tcp://127.0.0.1:0".parse().unwrap()));
+
+/// Listens at sockets that somebody else opened, as a supervisor's heir does.
+#[derive(Debug)]
+struct Adopting;
+
+#[async_trait]
+impl Transport for Adopting {
+    fn scheme(&self) -> &str {
+        "tcp"
+    }
+
+    async fn connect(&self, to: &Endpoint, options: &ConnectOptions) -> Result<Connection, Error> {
+        TcpTransport::new().connect(to, options).await
+    }
+
+    async fn listen(&self, at: &Endpoint, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {
+        let socket = std::net::TcpListener::bind(at.socket_addr().unwrap());
+        TcpTransport::new().adopt(socket.map_err(|error| Error::io("bind", at, error))?, options)
+    }
+}
+
+transport_conformance!(adopted_tcp, || Subject::new(Adopting, "tcp://127.0.0.1:0".parse().unwrap()));
 
 /// Futures of claims run on any thread of a runtime, and so do what they give.
 #[test]

@@ -1,7 +1,7 @@
 //! The link protocol by hand, for senders that no port would be.
 
 use ipc_pipeline::protocol::{Answer, Hello, PREAMBLE_LEN, Preamble, SessionId};
-use ipc_transport::{Bincode, ConnectOptions, ReadHalf, Transports, WriteHalf};
+use ipc_transport::{Bincode, ConnectOptions, ReadHalf, WriteHalf};
 use tokio::io::AsyncReadExt;
 
 use crate::support::World;
@@ -9,7 +9,7 @@ use crate::support::World;
 /// A connection to a node, with nothing said on it.
 pub(crate) async fn dial(world: &World, process: &str) -> (ReadHalf, WriteHalf) {
     let at = world.endpoint(process).await;
-    let connection = Transports::default().connect(&at, &ConnectOptions::default()).await.unwrap();
+    let connection = world.transports().connect(&at, &ConnectOptions::default()).await.unwrap();
     let (reader, writer, _) = connection.into_parts();
     (reader, writer)
 }

@@ -12,10 +12,11 @@ use std::{
 
 use async_trait::async_trait;
 use ipc_ports::{Node, NodeConfig, OutgoingPort};
-use ipc_testkit::process::TempDir;
+use ipc_testkit::{certificates::Authority, process::TempDir};
 use ipc_transport::{
     Endpoint, Error, ListenOptions, Listener, NameWatch, Naming, RuntimeDirectory, RuntimeNaming,
-    StaticNaming, Transports,
+    StaticNaming, TlsTransport, Transports,
+    tls::{ClientConfig, Identity, Roots, ServerConfig},
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -34,6 +35,7 @@ pub(crate) const LONG: Duration = Duration::from_secs(25);
 pub(crate) struct World {
     naming: Arc<dyn Naming>,
     directory: Arc<TempDir>,
+    tls: Option<TlsTransport>,
 }
 
 impl World {
@@ -41,20 +43,39 @@ impl World {
     pub(crate) fn unix() -> Self {
         let directory = TempDir::new().unwrap();
         let naming = RuntimeNaming::new(RuntimeDirectory::at(directory.path()).unwrap());
-        Self { naming: Arc::new(naming), directory: Arc::new(directory) }
+        Self { naming: Arc::new(naming), directory: Arc::new(directory), tls: None }
     }
 
     /// Names in a table: TCP on the loopback, at ports that the system picks.
     pub(crate) fn tcp() -> Self {
-        let naming =
-            ["process1", "process2", "process3"].into_iter().fold(StaticNaming::new(), |naming, name| {
-                naming.with(name, "tcp://127.0.0.1:0".parse().unwrap())
-            });
-        Self { naming: Arc::new(naming), directory: Arc::new(TempDir::new().unwrap()) }
+        Self::table("tcp://127.0.0.1:0", None)
+    }
+
+    /// The same with everything encrypted, and both sides verified.
+    pub(crate) fn tls() -> Self {
+        let authority = Authority::new("the world");
+        let issued = authority.issue(["127.0.0.1"]);
+        let identity = Identity::from_pem(issued.certificate, issued.key).unwrap();
+        let roots = Roots::from_pem(authority.pem()).unwrap();
+        let server = ServerConfig::builder(identity.clone()).verify_clients_against(roots.clone()).unwrap();
+        let client = ClientConfig::builder().verify_against(roots).unwrap().identity(identity);
+        let tls = TlsTransport::new().server(server.build().unwrap()).client(client.build().unwrap());
+        Self::table("tls://127.0.0.1:0", Some(tls))
+    }
+
+    fn table(at: &str, tls: Option<TlsTransport>) -> Self {
+        let naming = ["process1", "process2", "process3"]
+            .into_iter()
+            .fold(StaticNaming::new(), |naming, name| naming.with(name, at.parse().unwrap()));
+        Self { naming: Arc::new(naming), directory: Arc::new(TempDir::new().unwrap()), tls }
     }
 
     pub(crate) fn config(&self, name: &str) -> NodeConfig {
-        NodeConfig::new(name).shared_naming(self.naming.clone())
+        let config = NodeConfig::new(name).shared_naming(self.naming.clone());
+        match &self.tls {
+            Some(tls) => config.transport(tls.clone()),
+            None => config,
+        }
     }
 
     pub(crate) async fn node(&self, name: &str) -> Node {
@@ -71,6 +92,14 @@ impl World {
         self.naming.resolve(name).await.unwrap()
     }
 
+    /// What dials the nodes of this world.
+    pub(crate) fn transports(&self) -> Transports {
+        match &self.tls {
+            Some(tls) => Transports::default().with(tls.clone()),
+            None => Transports::default(),
+        }
+    }
+
     pub(crate) fn path(&self) -> PathBuf {
         self.directory.path().to_owned()
     }
@@ -78,7 +107,7 @@ impl World {
 
 /// Runs a scenario over each transport and on both flavours of runtime; nothing may hang or be left behind.
 pub(crate) fn everywhere<F: Future<Output = ()>>(scenario: impl Fn(World) -> F) {
-    for transport in [World::unix, World::tcp] {
+    for transport in [World::unix, World::tcp, World::tls] {
         for threads in [0, 2] {
             let world = transport();
             run(threads, scenario(world.clone()));

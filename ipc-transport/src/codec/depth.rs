@@ -55,10 +55,35 @@ where
     T: Deserialize<'de>,
     D: Deserializer<'de>,
 {
-    let meter = Meter::new(max);
+    deserialize_bounded(deserializer, max, usize::MAX)
+}
+
+/// The same from an input of so many bytes, for formats that believe the lengths they read.
+///
+/// What is announced beyond the length of the input asks for no memory. There may be [`MAX_EMPTY`] more elements and
+/// entries than bytes: some formats write nothing at all for some elements, and a few bytes would otherwise announce
+/// more of them than anybody has time for.
+///
+/// # Errors
+///
+/// As [`deserialize_within`]; too many elements are a message in the format's own error.
+pub fn deserialize_bounded<'de, T, D>(
+    deserializer: D,
+    max_depth: usize,
+    input_len: usize,
+) -> Result<T, DepthError<D::Error>>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    let items = Cell::new(input_len.saturating_add(MAX_EMPTY));
+    let meter = Meter { items, input_len, ..Meter::new(max_depth) };
     let result = T::deserialize(meter.guard(deserializer));
     meter.explain(result)
 }
+
+/// Elements without any bytes of their own that one value may have, in the formats that have such: 65,536.
+pub const MAX_EMPTY: usize = 65_536;
 
 /// How deep values may nest unless a codec is told otherwise: 64 levels.
 ///
@@ -79,19 +104,29 @@ pub enum DepthError<E> {
     Format(#[from] E),
 }
 
-/// One passage through the guard: the limit, and whether it was met.
+/// One passage through the guard: the limit, whether it was met, and how many more items there may be.
 struct Meter {
     max: usize,
     exceeded: Cell<bool>,
+    items: Cell<usize>,
+    /// No announced length is believed beyond it.
+    input_len: usize,
 }
 
 impl Meter {
     fn new(max: usize) -> Self {
-        Self { max, exceeded: Cell::new(false) }
+        Self { max, exceeded: Cell::new(false), items: Cell::new(usize::MAX), input_len: usize::MAX }
     }
 
     fn guard<T>(&self, inner: T) -> Guarded<'_, T> {
         Guarded { inner, meter: self, levels: self.max }
+    }
+
+    /// Counts an element or entry.
+    fn item<E>(&self, error: impl FnOnce(TooMany) -> E) -> Result<(), E> {
+        let left = self.items.get().checked_sub(1).ok_or_else(|| error(TooMany))?;
+        self.items.set(left);
+        Ok(())
     }
 
     /// A serde error type cannot carry ours, so it carries a message and the meter remembers.
@@ -125,6 +160,15 @@ impl<'m, T> Guarded<'m, T> {
                 Err(error(TooDeep))
             }
         }
+    }
+}
+
+/// The message in the format's error when there are too many elements.
+struct TooMany;
+
+impl fmt::Display for TooMany {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("more elements than the bytes can stand for")
     }
 }
 

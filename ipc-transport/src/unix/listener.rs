@@ -51,6 +51,39 @@ pub(super) fn listen_abstract(at: &Endpoint, options: &ListenOptions) -> Result<
     }))
 }
 
+/// Listens at a socket that somebody else made and will remove.
+pub(super) fn adopt(
+    listener: std::os::unix::net::UnixListener,
+    options: &ListenOptions,
+) -> Result<Box<dyn Listener>, Error> {
+    let failed = |error| Error::io_at("adopt", "a Unix socket", error);
+    listener.set_nonblocking(true).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let local = match address.as_pathname() {
+        Some(path) => Endpoint::unix(path)?,
+        None => abstract_endpoint(&address).ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()))?,
+    };
+    Ok(Box::new(UnixAcceptor {
+        listener: Some(UnixListener::from_std(listener).map_err(failed)?),
+        local,
+        options: options.clone(),
+        hold: None,
+        pause: AcceptPause::default(),
+    }))
+}
+
+#[cfg(target_os = "linux")]
+fn abstract_endpoint(address: &std::os::unix::net::SocketAddr) -> Option<Endpoint> {
+    use std::os::linux::net::SocketAddrExt as _;
+
+    Endpoint::unix_abstract(address.as_abstract_name()?).ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn abstract_endpoint(_: &std::os::unix::net::SocketAddr) -> Option<Endpoint> {
+    None
+}
+
 /// A listening Unix socket.
 #[derive(Debug)]
 struct UnixAcceptor {
@@ -58,7 +91,7 @@ struct UnixAcceptor {
     listener: Option<UnixListener>,
     local: Endpoint,
     options: ListenOptions,
-    /// `None` for an abstract name.
+    /// `None` for an abstract name, and for a socket that is not ours.
     hold: Option<Hold>,
     pause: AcceptPause,
 }

@@ -87,7 +87,7 @@ fn derived_mode(access: &Access) -> u32 {
     match access {
         Access::Any | Access::Uids(_) => 0o666,
         Access::Group(_) => 0o660,
-        Access::Custom(_) | Access::SameUser | Access::WhereKnown => 0o600,
+        Access::Custom(_) | Access::Names(_) | Access::SameUser | Access::WhereKnown => 0o600,
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod descriptors;
 mod directory;
+#[cfg(feature = "inherited")]
+mod inherited;
 mod interleavings;
 mod leases;
 mod naming;

@@ -140,12 +140,17 @@ impl Role {
     }
 
     /// As `start`, under another program that takes the rest of its command line for a command: `env`, `sh -c`.
-    pub(crate) fn start_by(mut command: Command, role: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn start_by(command: Command, role: &str, arguments: &[&str]) -> Self {
+        Self::start_with(command, Stdio::null(), role, arguments)
+    }
+
+    /// As `start_by`, with this as its standard input.
+    pub(crate) fn start_with(mut command: Command, input: Stdio, role: &str, arguments: &[&str]) -> Self {
         command
             .args(["--exact", "roles::play", "--nocapture", "--test-threads=1"])
             .env("IPC_ROLE", role)
             .env("IPC_ROLE_ARGUMENTS", arguments.join("\n"))
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());

@@ -151,12 +151,16 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Guarded<'_, A> {
     #[inline]
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, A::Error> {
         let seed = self.with(seed);
-        self.inner.next_element_seed(seed)
+        let element = self.inner.next_element_seed(seed)?;
+        if element.is_some() {
+            self.meter.item(A::Error::custom)?;
+        }
+        Ok(element)
     }
 
     #[inline]
     fn size_hint(&self) -> Option<usize> {
-        self.inner.size_hint()
+        self.inner.size_hint().map(|hint| hint.min(self.meter.input_len))
     }
 }
 
@@ -166,7 +170,11 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Guarded<'_, A> {
     #[inline]
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
         let seed = self.with(seed);
-        self.inner.next_key_seed(seed)
+        let key = self.inner.next_key_seed(seed)?;
+        if key.is_some() {
+            self.meter.item(A::Error::custom)?;
+        }
+        Ok(key)
     }
 
     #[inline]
@@ -177,7 +185,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Guarded<'_, A> {
 
     #[inline]
     fn size_hint(&self) -> Option<usize> {
-        self.inner.size_hint()
+        self.inner.size_hint().map(|hint| hint.min(self.meter.input_len))
     }
 }
 
