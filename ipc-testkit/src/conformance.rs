@@ -1,11 +1,12 @@
 //! Conformance suites: one plain check per numbered promise of a trait, for your implementation as for ours.
 //!
 //! Each suite has a `run_all` and a macro that makes one test of each check:
-//! [`transport_conformance!`](crate::transport_conformance), [`codec_conformance!`](crate::codec_conformance) and
-//! [`naming_conformance!`](crate::naming_conformance). A check panics when the promise is broken and hangs never: the
+//! [`transport_conformance!`](crate::transport_conformance), [`datagram_conformance!`](crate::datagram_conformance),
+//! [`codec_conformance!`](crate::codec_conformance) and [`naming_conformance!`](crate::naming_conformance). A check panics when the promise is broken and hangs never: the
 //! tests that the macros make run it under a watchdog, on both flavours of the tokio runtime.
 
 pub mod codec;
+pub mod datagram;
 pub mod naming;
 pub mod transport;
 

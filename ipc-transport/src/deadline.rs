@@ -1,5 +1,10 @@
 //! Deadlines on the monotonic clock, and whether there is a runtime to keep them.
 
+#![cfg_attr(
+    not(any(feature = "tcp", feature = "unix")),
+    allow(dead_code, reason = "datagrams have no deadlines")
+)]
+
 use std::{future::Future, time::Duration};
 
 use tokio::{

@@ -27,6 +27,14 @@ pub enum Error {
         /// The process that holds it, when it is known; for display only.
         holder: Option<u32>,
     },
+    /// A datagram has more bytes than one can carry; nothing was sent.
+    #[error("datagram of {len} bytes is larger than the {max} that one carries here")]
+    DatagramTooLarge {
+        /// Its length in bytes.
+        len: usize,
+        /// The most that one carries.
+        max: usize,
+    },
     /// Nobody listens there, although the address exists.
     #[error("connection to {endpoint} refused: nobody is listening")]
     ConnectionRefused {
@@ -70,6 +78,14 @@ pub enum Error {
         name: String,
         /// The rule that it breaks.
         reason: &'static str,
+    },
+    /// The address could be reached from other machines, which has to be allowed first.
+    #[error(
+        "{endpoint} could be reached from elsewhere; allow it by UdpTransport::dangerous, or bind loopback"
+    )]
+    NotLocal {
+        /// The address that was asked for.
+        endpoint: Endpoint,
     },
     /// There is no such address: no socket file, no entry in the naming table.
     #[error("{endpoint} not found")]
@@ -165,6 +181,8 @@ impl Error {
                 io::ErrorKind::InvalidInput
             }
             Self::LeaseLost { .. } => io::ErrorKind::AddrNotAvailable,
+            Self::DatagramTooLarge { .. } => io::ErrorKind::InvalidInput,
+            Self::NotLocal { .. } => io::ErrorKind::PermissionDenied,
             Self::NotFound { .. } => io::ErrorKind::NotFound,
             Self::NoRuntime => io::ErrorKind::Other,
             Self::Obstructed { .. } => io::ErrorKind::AlreadyExists,

@@ -5,7 +5,8 @@ mod accept;
 mod backoff;
 mod codec;
 mod connection;
-#[cfg(any(feature = "tcp", feature = "unix"))]
+mod datagram;
+#[cfg(any(feature = "tcp", feature = "udp", feature = "unix"))]
 mod deadline;
 mod endpoint;
 mod error;
@@ -26,6 +27,8 @@ mod tcp;
 pub mod tls;
 mod transport;
 mod transports;
+#[cfg(feature = "udp")]
+mod udp;
 #[cfg(feature = "unix")]
 mod unix;
 #[cfg(feature = "unix")]
@@ -42,6 +45,9 @@ pub use codec::MessagePack;
 pub use codec::Postcard;
 pub use codec::{BatchError, DecodeError, Decoder, EncodeBuffer, EncodeError, Encoder, Raw, Value, depth};
 pub use connection::{Connection, ConnectionInfo, ReadHalf, WriteHalf};
+pub use datagram::{
+    Datagram, DatagramAddress, DatagramReader, DatagramSocket, DatagramTransport, DatagramWriter,
+};
 pub use endpoint::{Endpoint, MAX_UNIX_PATH, ParseEndpointError};
 pub use error::Error;
 pub use identity::{Access, PeerCertificate, PeerIdentity};
@@ -62,5 +68,7 @@ pub use tcp::{KeepAlive, TcpTransport};
 pub use tls::TlsTransport;
 pub use transport::{ConnectOptions, Incoming, ListenOptions, Listener, Transport};
 pub use transports::Transports;
+#[cfg(feature = "udp")]
+pub use udp::{DangerousUdpTransport, UdpTransport};
 #[cfg(feature = "unix")]
 pub use unix::UnixTransport;
