@@ -14,11 +14,19 @@ use std::{
 use common::{Site, capacity, on_both_runtimes, paused};
 use ipc_pipeline::{
     SendErrorReason,
-    link::{AckMode, Event, OutgoingLink, ReceiverConfig, RecvError, Status},
+    link::{AckMode, Event, LostReason, OutgoingLink, ReceiverConfig, RecvError, Status},
 };
 use ipc_transport::Bincode;
 
 const LONG: Duration = Duration::from_secs(20);
+
+/// Cuts the link, and has the receiver out of reach from then on.
+async fn lose(site: &Site, link: &OutgoingLink<u64>) {
+    site.hide();
+    let mut status = link.sender().status();
+    link.sender().cut();
+    status.wait_for(|status| matches!(status, Status::Lost(_))).await.unwrap();
+}
 
 async fn wait_until(mut condition: impl FnMut() -> bool) {
     while !condition() {
@@ -74,6 +82,70 @@ fn an_abort_without_an_answer_gives_a_range() {
         let aborted = link.abort().await;
         assert!(aborted.at_least >= 2 && aborted.at_least <= 6, "{aborted:?}");
         assert!(aborted.at_most >= 6 && aborted.at_most <= 9, "{aborted:?}");
+    });
+}
+
+/// A receiver that is out of reach for a moment hears of the abort when it is back, and its stream ends.
+#[test]
+fn an_abort_between_two_connections_is_heard_and_exact() {
+    for explicit in [false, true] {
+        paused(async {
+            let site = Site::mem().await;
+            let mut config = ReceiverConfig::default();
+            config.ack_mode = if explicit { AckMode::Explicit } else { AckMode::Automatic };
+            let mut receiver = site.receiver::<u64>(config);
+            let link = site.link::<u64>(capacity(20));
+            for value in 0..7 {
+                link.sender().send(value).await.unwrap();
+            }
+            for _ in 0..2 {
+                let _ = receiver.recv().await.unwrap();
+            }
+            lose(&site, &link).await;
+            let aborting = tokio::spawn(link.abort());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            site.show();
+            assert_eq!(aborting.await.unwrap().exact(), Some(5), "explicit: {explicit}");
+            assert_eq!(receiver.recv().await.unwrap_err(), RecvError::EndOfStream);
+        });
+    }
+}
+
+/// Nothing is pending, and yet the receiver has to hear that nothing follows.
+#[test]
+fn a_close_between_two_connections_announces_the_end() {
+    paused(async {
+        let site = Site::mem().await;
+        let mut receiver = site.receiver::<u64>(ReceiverConfig::default());
+        let link = site.link::<u64>(capacity(20));
+        link.sender().send(1).await.unwrap();
+        assert_eq!(*receiver.recv().await.unwrap(), 1);
+        link.sender().settled().await.unwrap();
+        lose(&site, &link).await;
+        let closing = tokio::spawn(link.close(LONG));
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        site.show();
+        closing.await.unwrap().unwrap();
+        assert_eq!(receiver.recv().await.unwrap_err(), RecvError::EndOfStream);
+    });
+}
+
+/// A receiver that left in good order has let the session go: there is nobody to announce the end to.
+#[test]
+fn a_close_waits_for_no_receiver_that_has_left() {
+    on_both_runtimes(|| async {
+        let site = Site::mem().await;
+        let mut receiver = site.receiver::<u64>(ReceiverConfig::default());
+        let link = site.link::<u64>(capacity(20));
+        link.sender().send(1).await.unwrap();
+        assert_eq!(*receiver.recv().await.unwrap(), 1);
+        link.sender().settled().await.unwrap();
+        site.vacate();
+        drop(receiver);
+        let mut status = link.sender().status();
+        status.wait_for(|status| *status == Status::Lost(LostReason::Detached)).await.unwrap();
+        // Far beyond the watchdog.
+        link.close(Duration::from_secs(3_600)).await.unwrap();
     });
 }
 

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use ipc_pipeline::protocol::{Budget, Control, End, Hello, Incoming, IncomingConfig, SessionId, Taken};
+use ipc_pipeline::protocol::{
+    Budget, Control, Delivered, End, Hello, Incoming, IncomingConfig, Outgoing, OutgoingConfig, SessionId,
+    Taken,
+};
 use ipc_testkit::{
     pair::{Pair, PairConfig, Step, configs, scripts},
     process::rounds,
@@ -190,4 +193,48 @@ fn an_ack_from_before_a_recovery_releases_nothing_that_is_not_here() {
         Step::Dial,
     ];
     assert_eq!(pair.run(&script), Ok(()));
+}
+
+/// The answer to an abort may be lost with its connection: the next one says what was taken, not what was discarded.
+#[test]
+fn a_repeated_abort_counts_what_was_discarded_as_undelivered() {
+    let mut sender = Outgoing::new(SessionId::from_bits(1), OutgoingConfig::default());
+    let mut receiver: Option<Incoming> = None;
+    let dial = |sender: &mut Outgoing, receiver: &mut Option<Incoming>| {
+        let hello = sender.hello("test");
+        let machine = receiver.get_or_insert_with(|| {
+            Incoming::new(IncomingConfig::default(), &hello, Budget::new(1 << 20).share())
+        });
+        sender.handle_welcome(&machine.handle_hello(&hello).unwrap()).unwrap();
+        while sender.poll_transmit().pending {
+            let mut slices = [std::io::IoSlice::new(&[]); 8];
+            let count = sender.slices(&mut slices);
+            sender.handle_written(slices[..count].iter().map(|slice| slice.len()).sum());
+        }
+    };
+    for _ in 0..3 {
+        assert!(sender.reserve());
+        sender.append(|out| out.write(&[1])).unwrap();
+    }
+    dial(&mut sender, &mut receiver);
+    let machine = receiver.as_mut().unwrap();
+    machine.handle_control(Control::Resume { first: 1, maybe_seen_until: 0 }).unwrap();
+    machine.handle_values(3, 15).unwrap();
+    let taken = Taken { number: 1, values: 1, bytes: 5 };
+    machine.handle_taken(taken);
+    sender.abort();
+    assert!(sender.poll_transmit().pending, "the abort");
+    machine.handle_control(Control::Abort).unwrap();
+    assert!(machine.take_abort());
+    machine.discard();
+    sender.handle_disconnected();
+    dial(&mut sender, &mut receiver);
+    let machine = receiver.as_mut().unwrap();
+    machine.handle_control(Control::Resume { first: 4, maybe_seen_until: 0 }).unwrap();
+    machine.handle_control(Control::Abort).unwrap();
+    assert!(machine.take_abort());
+    let released = machine.released();
+    sender.handle_control(Control::Aborted { released, taken: taken.number }).unwrap();
+    assert_eq!(sender.end(), Some(&End::Aborted(Some(Delivered { released, taken: 1 }))));
+    assert_eq!(sender.pending_beyond(1), 2);
 }

@@ -131,7 +131,9 @@ impl<T: 'static> OutgoingLink<T> {
         self.sender.shared.resettle();
     }
 
-    /// Announces the end and waits until everything is released.
+    /// Announces the end and waits until everything is released and the receiver knows of the end.
+    ///
+    /// A lost connection is waited for. A receiver that left in good order needs no announcement.
     ///
     /// # Errors
     ///
@@ -174,7 +176,8 @@ impl<T: 'static> OutgoingLink<T> {
         shared.resettle();
         let answered = poll_fn(|cx| {
             let mut state = shared.lock();
-            if state.machine.end().is_some() || state.stopped || !state.machine.is_live() {
+            // A receiver that has met the session is told, also when the link is between two connections.
+            if state.machine.end().is_some() || state.stopped || !state.machine.is_known() {
                 return Poll::Ready(());
             }
             state.watch(cx);
@@ -186,8 +189,8 @@ impl<T: 'static> OutgoingLink<T> {
         let machine = &state.machine;
         let at_most = machine.pending() as u64;
         let aborted = match machine.end() {
-            Some(End::Aborted(Some(Delivered { released, taken }))) => {
-                let exact = machine.pending_beyond((*taken).max(*released)) as u64;
+            Some(End::Aborted(Some(Delivered { taken, .. }))) => {
+                let exact = machine.pending_beyond(*taken) as u64;
                 Aborted { at_least: exact, at_most: exact }
             }
             _ => {
@@ -233,10 +236,8 @@ impl Shared {
     async fn closed(&self, deadline: Duration) -> Result<(), Undelivered> {
         let done = poll_fn(|cx| {
             let mut state = self.lock();
-            let over = state.stopped
-                || state.machine.end().is_some()
-                || state.machine.pending() == 0 && !state.machine.is_live();
-            if over {
+            // With nothing pending there is still the end to announce to a receiver that has met the session.
+            if state.stopped || state.machine.end().is_some() || state.machine.is_idle() {
                 return Poll::Ready(());
             }
             state.watch(cx);

@@ -77,7 +77,7 @@ pub enum End {
 /// What the receiver says was delivered when a session is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delivered {
-    /// The highest released number.
+    /// The highest released number; discarded ones count as released when the answer is repeated.
     pub released: u64,
     /// The highest number that an application has seen.
     pub taken: u64,
@@ -159,9 +159,13 @@ pub struct Outgoing {
     fin_end: usize,
     aborting: bool,
     abort_staged: bool,
+    /// A receiver may have heard of the abort: what it calls released from then on may be what it discarded.
+    abort_told: bool,
     end: Option<End>,
     counters: OutgoingCounters,
     welcomed: bool,
+    /// The receiver left in good order and nobody has welcomed the session since.
+    detached: bool,
 }
 
 impl Outgoing {
@@ -199,9 +203,11 @@ impl Outgoing {
             fin_end: 0,
             aborting: false,
             abort_staged: false,
+            abort_told: false,
             end: None,
             counters: OutgoingCounters::default(),
             welcomed: false,
+            detached: false,
         }
     }
 
@@ -335,11 +341,12 @@ impl Outgoing {
             self.maybe_seen_until = unwritten - 1;
             self.counters.redelivered += unwritten.saturating_sub(self.log.lowest());
         }
-        self.release(welcome.released);
+        self.handle_released(welcome.released);
         self.log.resume_at(received + 1, welcome.restated || successor);
         self.counters.resent += unwritten.saturating_sub(self.log.mark_number());
         self.counters.reconnects += u64::from(self.welcomed);
         self.welcomed = true;
+        self.detached = false;
         (self.max_values, self.max_bytes) = (welcome.max_values, welcome.max_bytes);
         self.ticked = welcome.ticked;
         self.phase = Phase::Live;
@@ -372,7 +379,7 @@ impl Outgoing {
                     return Err(ProtocolError::CreditLowered);
                 }
                 (self.max_values, self.max_bytes) = (max_values, max_bytes);
-                self.release(released);
+                self.handle_released(released);
                 self.need_pending = false;
                 // Whoever is still held up after this answer asks again, once.
                 self.need = false;
@@ -383,17 +390,18 @@ impl Outgoing {
                 if !self.aborting {
                     return Err(ProtocolError::UnexpectedFrame { kind: super::Kind::Aborted as u8 });
                 }
-                self.release(released);
+                // A repeated answer calls released what was discarded; what was taken stays what it was.
+                self.release(released.min(taken));
                 self.end.get_or_insert(End::Aborted(Some(Delivered { released, taken })));
             }
             Control::Closed { released } => {
                 self.check_released(released)?;
-                self.release(released);
+                self.handle_released(released);
                 self.end.get_or_insert(End::PeerClosed);
             }
             Control::Ping { token } => self.pong = Some(token),
             Control::Pong { token } => self.answered = Some(token),
-            Control::Detach => {}
+            Control::Detach => self.detached = true,
             other => {
                 let mut frame = Vec::new();
                 other.encode(&mut frame);
@@ -431,6 +439,7 @@ impl Outgoing {
                 if self.log.frame_rest() == 0 {
                     Control::Abort.encode(&mut self.staged);
                     self.abort_staged = true;
+                    self.abort_told = true;
                 } else {
                     return Transmit { pending: true };
                 }
@@ -552,7 +561,12 @@ impl Outgoing {
 
     /// Whether there is nothing to deliver, not even the announcement of the end.
     pub fn is_idle(&self) -> bool {
-        self.log.live_values() == 0 && !self.welcomed
+        self.log.live_values() == 0 && !self.is_known()
+    }
+
+    /// Whether a receiver has met the session and has not left in good order: it waits to hear of the end.
+    pub fn is_known(&self) -> bool {
+        self.welcomed && !self.detached
     }
 
     /// How the session ended, if it did.
@@ -641,6 +655,12 @@ impl Outgoing {
             return Err(ProtocolError::AckBeyondSent { released, sent });
         }
         Ok(())
+    }
+
+    fn handle_released(&mut self, upto: u64) {
+        if !self.abort_told {
+            self.release(upto);
+        }
     }
 
     fn release(&mut self, upto: u64) {
