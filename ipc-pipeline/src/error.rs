@@ -76,7 +76,7 @@ pub enum SendErrorReason {
     /// The pipeline is full and its policy is [`FullPolicy::Fail`](crate::FullPolicy::Fail).
     #[error("the pipeline is full")]
     Full,
-    /// The port is strict and not connected.
+    /// The port is strict and not connected, or the runtime that it was connected in is gone.
     #[error("the port is not connected")]
     NotConnected,
     /// The receiving end was closed for good.

@@ -41,7 +41,7 @@ impl<T: 'static> OutgoingPort<T> {
     /// Records where the pipeline leads and starts to connect; returns at once.
     ///
     /// The other process and its port may appear at any time: the connection is made when they are there, and made
-    /// again whenever it breaks. A refused port may be connected anew.
+    /// again whenever it breaks. A refused port may be connected anew, and so may one whose runtime is gone.
     ///
     /// # Errors
     ///
@@ -52,8 +52,13 @@ impl<T: 'static> OutgoingPort<T> {
             check_name(name).map_err(|error| invalid_name(name, &error))?;
         }
         let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
-        let refused = matches!(*self.link.sender().status().borrow(), Status::Refused(_));
-        if let Some((to_process, to_port)) = target.as_ref().filter(|_| !refused) {
+        let free = match &*self.link.sender().status().borrow() {
+            Status::Refused(_) => true,
+            // The runtime that the port was connected in is gone.
+            Status::Closed => !self.link.sender().is_closed(),
+            _ => false,
+        };
+        if let Some((to_process, to_port)) = target.as_ref().filter(|_| !free) {
             let (process_found, port_found) = (to_process.clone(), to_port.clone());
             return Err(match (to_process == process, to_port == port) {
                 (true, true) => ConnectError::AlreadyConnected { process: process_found, port: port_found },
@@ -207,6 +212,15 @@ impl<T: 'static> OutgoingPort<T> {
         self.link.sender().settled().await
     }
 
+    /// As [`settled`](Self::settled), and lets the thread wait; see [`Sender::blocking_settled`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn blocking_settled(&self) -> Result<(), SendErrorReason> {
+        self.link.sender().blocking_settled()
+    }
+
     /// Values accepted, not released and not dropped.
     pub fn pending(&self) -> usize {
         self.link.sender().pending()
@@ -248,6 +262,15 @@ impl<T: 'static> OutgoingPort<T> {
     /// Dropping the future is dropping the port: it lingers.
     pub async fn close(self, deadline: Duration) -> Result<(), Undelivered> {
         self.link.control().close(deadline).await
+    }
+
+    /// As [`close`](Self::close), and lets the thread wait, for threads without a runtime.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn blocking_close(self, deadline: Duration) -> Result<(), Undelivered> {
+        self.link.control().blocking_close(deadline)
     }
 
     /// Gives up at once what is not delivered, and says how much that was.

@@ -30,14 +30,43 @@ const TURNS: usize = 16;
 /// A connection that lasted this long was worth dialling at once again, whatever it moved.
 const LASTING: Duration = Duration::from_secs(1);
 
-/// Drives a sending end until it is over.
-pub(super) async fn run(
+/// A driver's hold on its link, from the order to connect until it is over, or dropped with its runtime.
+pub(super) struct Driving {
     shared: Arc<Shared>,
-    connector: Arc<dyn Connector>,
-    names: LinkNames,
-    codec: String,
     order: u64,
-) {
+}
+
+impl Driving {
+    pub(super) fn new(shared: Arc<Shared>, order: u64) -> Self {
+        Self { shared, order }
+    }
+}
+
+impl Drop for Driving {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        if state.order != self.order {
+            return;
+        }
+        // A panic, or the end of the runtime, takes a driver away that has things to do: nobody is to wait for it.
+        state.abandoned = !state.is_over(self.order);
+        state.runtime = None;
+        state.driver = None;
+        let status = match state.machine.end() {
+            Some(End::Refused(refusal)) => Status::Refused(refusal.clone()),
+            Some(End::PeerClosed) => Status::Refused(Refusal::PeerClosed),
+            _ => Status::Closed,
+        };
+        let wakers = self.shared.settle(&mut state);
+        drop(state);
+        self.shared.status.send_replace(status);
+        wake(wakers);
+    }
+}
+
+/// Drives a sending end until it is over.
+pub(super) async fn run(driving: Driving, connector: Arc<dyn Connector>, names: LinkNames, codec: String) {
+    let (shared, order) = (&driving.shared, driving.order);
     let _turn = shared.turn.lock().await;
     if shared.lock().order != order {
         return;
@@ -47,7 +76,7 @@ pub(super) async fn run(
     let mut released_before = 0;
     while !shared.lock().is_over(order) {
         let began = Instant::now();
-        match attempt(&shared, &*connector, &names, &codec, order).await {
+        match attempt(shared, &*connector, &names, &codec, order).await {
             Attempt::Lost(reason) => {
                 tracing::debug!(?reason, "connection lost");
                 shared.status.send_replace(Status::Lost(reason));
@@ -69,9 +98,6 @@ pub(super) async fn run(
             () = &mut changed => {}
             () = &mut interrupted => {}
         }
-    }
-    if shared.lock().order == order {
-        end(&shared);
     }
 }
 
@@ -152,6 +178,7 @@ async fn frames(
         state.holds_bytes = false;
         shared.settle(&mut state)
     };
+    let connected = Connected { shared };
     wake(wakers);
     shared.status.send_replace(Status::Connected);
     let mut control = ControlReader::new();
@@ -160,14 +187,25 @@ async fn frames(
         lost = poll_fn(|cx| poll_frames(shared, &mut reader, &mut control, order, cx)) => lost,
         () = unanswered_ping(shared) => LostReason::Unresponsive,
     };
-    let mut state = shared.lock();
-    let writer = state.writer.take();
-    state.machine.handle_disconnected();
-    let wakers = shared.settle(&mut state);
-    drop(state);
-    wake(wakers);
-    drop(writer);
+    drop(connected);
     Attempt::Lost(lost)
+}
+
+/// A connection that frames flow over; when it goes, so does its writing half.
+struct Connected<'a> {
+    shared: &'a Shared,
+}
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        let writer = state.writer.take();
+        state.machine.handle_disconnected();
+        let wakers = self.shared.settle(&mut state);
+        drop(state);
+        wake(wakers);
+        drop(writer);
+    }
 }
 
 /// Completes when a ping was not answered before the next one was due; never, if nobody asked for pings.
@@ -242,19 +280,6 @@ fn handle_control(state: &mut State, control: &mut ControlReader, bytes: &[u8]) 
     });
     outcome.map_err(LostReason::Protocol)?;
     if detached { Err(LostReason::Detached) } else { Ok(()) }
-}
-
-fn end(shared: &Shared) {
-    let mut state = shared.lock();
-    let status = match state.machine.end() {
-        Some(End::Refused(refusal)) => Status::Refused(refusal.clone()),
-        Some(End::PeerClosed) => Status::Refused(Refusal::PeerClosed),
-        _ => Status::Closed,
-    };
-    let wakers = shared.settle(&mut state);
-    drop(state);
-    shared.status.send_replace(status);
-    wake(wakers);
 }
 
 fn wake(wakers: Vec<Waker>) {

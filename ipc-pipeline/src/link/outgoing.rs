@@ -3,16 +3,26 @@
 use std::{
     fmt,
     future::poll_fn,
-    sync::{Arc, Mutex, PoisonError},
+    pin::pin,
+    sync::Arc,
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ipc_transport::{Encoder, Error};
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout},
+};
 
-use super::{Connector, LinkConfig, LinkNames, Sender, Status, driver, shared::Shared};
-use crate::protocol::{Delivered, End, Refusal, SessionId};
+use super::{
+    Connector, LinkConfig, LinkNames, Sender, Status, driver,
+    shared::{Shared, State},
+};
+use crate::{
+    blocking::block_on,
+    protocol::{Delivered, End, Refusal, SessionId},
+};
 
 /// How long an abort waits for the receiver's answer.
 const ABORT_ANSWER: Duration = Duration::from_secs(1);
@@ -49,7 +59,6 @@ impl Aborted {
 /// [`LinkConfig::linger`] at most; the drop itself never waits.
 pub struct OutgoingLink<T> {
     sender: Sender<T>,
-    runtime: Mutex<Option<Handle>>,
     codec: String,
 }
 
@@ -64,12 +73,12 @@ impl<T: 'static> OutgoingLink<T> {
             bits[8..].copy_from_slice(&fastrand::u64(..).to_le_bytes());
         }
         let shared = Shared::new(SessionId::from_bits(u128::from_le_bytes(bits)), config);
-        Self { sender: Sender::new(shared, Arc::new(encoder)), runtime: Mutex::new(None), codec }
+        Self { sender: Sender::new(shared, Arc::new(encoder)), codec }
     }
 
     /// Starts to connect, and to connect again whenever the connection is lost; returns at once.
     ///
-    /// A refused link may be connected anew.
+    /// A refused link may be connected anew, and so may one whose runtime is gone.
     ///
     /// # Errors
     ///
@@ -83,10 +92,12 @@ impl<T: 'static> OutgoingLink<T> {
             state.machine.clear_refusal();
             state.order += 1;
             order = state.order;
+            state.runtime = Some(runtime.clone());
+            state.abandoned = false;
         });
         shared.status.send_replace(Status::Waiting);
-        runtime.spawn(driver::run(shared, connector, names, self.codec.clone(), order));
-        *self.runtime.lock().unwrap_or_else(PoisonError::into_inner) = Some(runtime);
+        let driving = driver::Driving::new(shared, order);
+        runtime.spawn(driver::run(driving, connector, names, self.codec.clone()));
         Ok(())
     }
 
@@ -137,13 +148,23 @@ impl<T: 'static> OutgoingLink<T> {
     ///
     /// # Errors
     ///
-    /// [`Undelivered`] at the deadline, or at once when the peer closed or refused; the rest is given up.
+    /// [`Undelivered`] at the deadline, or at once when the peer closed or refused, or when the link was never
+    /// connected; the rest is given up.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future is dropping the link: it lingers.
     pub async fn close(self, deadline: Duration) -> Result<(), Undelivered> {
         self.control().close(deadline).await
+    }
+
+    /// As [`close`](Self::close), and lets the thread wait, for threads without a runtime.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn blocking_close(self, deadline: Duration) -> Result<(), Undelivered> {
+        self.control().blocking_close(deadline)
     }
 
     /// A handle that can close this link from elsewhere.
@@ -174,16 +195,9 @@ impl<T: 'static> OutgoingLink<T> {
             state.machine.abort();
         });
         shared.resettle();
-        let answered = poll_fn(|cx| {
-            let mut state = shared.lock();
-            // A receiver that has met the session is told, also when the link is between two connections.
-            if state.machine.end().is_some() || state.stopped || !state.machine.is_known() {
-                return Poll::Ready(());
-            }
-            state.watch(cx);
-            Poll::Pending
-        });
-        let _ = timeout(ABORT_ANSWER, answered).await;
+        // A receiver that has met the session is told, also when the link is between two connections.
+        let answered = shared.watched(|state| state.has_nobody_to_tell() || !state.machine.is_known());
+        shared.within(ABORT_ANSWER, answered).await;
         let mut state = shared.lock();
         state.stopped = true;
         let machine = &state.machine;
@@ -224,6 +238,18 @@ impl LinkControl {
         self.shared.begin_close();
         self.shared.closed(deadline).await
     }
+
+    /// As [`close`](Self::close), and lets the thread wait, for threads without a runtime.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn blocking_close(&self, deadline: Duration) -> Result<(), Undelivered> {
+        self.shared.begin_close();
+        // A deadline beyond what the clock can tell is none.
+        let _ = block_on(self.shared.released(), Instant::now().checked_add(deadline));
+        self.shared.count_undelivered()
+    }
 }
 
 impl fmt::Debug for LinkControl {
@@ -234,22 +260,54 @@ impl fmt::Debug for LinkControl {
 
 impl Shared {
     async fn closed(&self, deadline: Duration) -> Result<(), Undelivered> {
-        let done = poll_fn(|cx| {
-            let mut state = self.lock();
-            // With nothing pending there is still the end to announce to a receiver that has met the session.
-            if state.stopped || state.machine.end().is_some() || state.machine.is_idle() {
-                return Poll::Ready(());
-            }
-            state.watch(cx);
-            Poll::Pending
-        });
-        let _ = timeout(deadline, done).await;
+        self.within(deadline, self.released()).await;
+        self.count_undelivered()
+    }
+
+    /// Completes when there is nothing to deliver any more, or nobody to deliver it.
+    fn released(&self) -> impl Future<Output = ()> {
+        // With nothing pending there is still the end to announce to a receiver that has met the session.
+        self.watched(|state| state.has_nobody_to_tell() || state.machine.is_idle())
+    }
+
+    fn count_undelivered(&self) -> Result<(), Undelivered> {
         let count = self.lock().machine.pending();
         if count > 0 {
             self.command(|state| state.stopped = true);
             return Err(Undelivered { count });
         }
         Ok(())
+    }
+
+    /// Completes when the state is so; it is looked at whenever something was released or ended.
+    fn watched(&self, is_so: impl Fn(&State) -> bool) -> impl Future<Output = ()> {
+        poll_fn(move |cx| {
+            let mut state = self.lock();
+            if is_so(&state) {
+                return Poll::Ready(());
+            }
+            state.watch(cx);
+            Poll::Pending
+        })
+    }
+
+    /// Waits for `done`, this long at most, by the clock of the driver's runtime: whoever polls need not have one.
+    async fn within(&self, limit: Duration, done: impl Future<Output = ()>) {
+        let mut done = pin!(done);
+        let mut timer = None;
+        poll_fn(|cx| {
+            if done.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if timer.is_none() {
+                // Without a driver it is done, only that this came between.
+                let Some(runtime) = self.lock().runtime.clone() else { return Poll::Ready(()) };
+                let _entered = runtime.enter();
+                timer = Some(Box::pin(sleep(limit)));
+            }
+            timer.as_mut().map_or(Poll::Pending, |timer| timer.as_mut().poll(cx))
+        })
+        .await;
     }
 
     fn begin_close(&self) {
@@ -274,11 +332,11 @@ impl<T> Drop for OutgoingLink<T> {
     fn drop(&mut self) {
         let shared = self.sender.shared.clone();
         shared.begin_close();
-        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let runtime = {
+            let state = shared.lock();
+            state.runtime.clone().filter(|_| !state.stopped)
+        };
         if let Some(runtime) = runtime {
-            if shared.lock().stopped {
-                return;
-            }
             runtime.spawn(async move {
                 // The driver says when it is over: nothing lingers for longer than it has something to deliver.
                 let mut status = shared.status.subscribe();
@@ -295,5 +353,12 @@ impl<T> Drop for OutgoingLink<T> {
 impl<T> fmt::Debug for OutgoingLink<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OutgoingLink").field("sender", &self.sender).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// Whether the link is over, or has no driver: waiting would not change anything.
+    fn has_nobody_to_tell(&self) -> bool {
+        self.stopped || self.runtime.is_none() || self.machine.end().is_some()
     }
 }

@@ -57,8 +57,8 @@ impl<T: 'static> Sender<T> {
     ///
     /// # Errors
     ///
-    /// The value comes back when it does not encode, is too large, or the link is closed, paused, refused, or full
-    /// under [`FullPolicy::Fail`].
+    /// The value comes back when it does not encode, is too large, or the link is closed, paused, refused, full under
+    /// [`FullPolicy::Fail`], or without the runtime that it was connected in.
     ///
     /// # Cancel safety
     ///
@@ -199,6 +199,7 @@ impl<T: 'static> Sender<T> {
     /// # Errors
     ///
     /// [`SendErrorReason::PeerClosed`] or [`SendErrorReason::Refused`]; a lost connection is waited out.
+    /// [`SendErrorReason::NotConnected`] when the runtime that the link was connected in is gone.
     ///
     /// # Cancel safety
     ///
@@ -216,6 +217,7 @@ impl<T: 'static> Sender<T> {
                 Some(End::Refused(_)) => return Poll::Ready(Err(SendErrorReason::Refused)),
                 Some(_) => return Poll::Ready(Err(SendErrorReason::Closed)),
                 None if state.stopped => return Poll::Ready(Err(SendErrorReason::Closed)),
+                None if state.abandoned => return Poll::Ready(Err(SendErrorReason::NotConnected)),
                 None => {}
             }
             state.watch(cx);
@@ -231,6 +233,18 @@ impl<T: 'static> Sender<T> {
             Poll::Pending
         })
         .await
+    }
+
+    /// As [`settled`](Self::settled), and lets the thread wait, for threads without a runtime.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn blocking_settled(&self) -> Result<(), SendErrorReason> {
+        match block_on(self.settled(), None) {
+            Some(outcome) => outcome,
+            None => unreachable!("without a deadline it ends with an outcome"),
+        }
     }
 
     /// Values accepted, not released and not dropped: unsent, in flight, or untaken at the receiver.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use ipc_transport::WriteHalf;
-use tokio::{io::AsyncWrite, sync::watch};
+use tokio::{io::AsyncWrite, runtime::Handle, sync::watch};
 
 use super::{LinkConfig, Room, Status};
 use crate::{
@@ -68,6 +68,10 @@ pub(super) struct State {
     full: bool,
     /// Grows with each order to connect; the driver of an earlier one stops.
     pub(super) order: u64,
+    /// Where the driver runs, as long as there is one.
+    pub(super) runtime: Option<Handle>,
+    /// The driver went before it was over, as with its runtime; another order to connect makes a new one.
+    pub(super) abandoned: bool,
 }
 
 /// Tasks that wait for a permit, first come, first served.
@@ -98,6 +102,8 @@ impl Shared {
                 holds_bytes: false,
                 full: false,
                 order: 0,
+                runtime: None,
+                abandoned: false,
             }),
             encoding: AtomicUsize::new(0),
             owed: AtomicUsize::new(0),
@@ -222,7 +228,7 @@ impl State {
         if self.paused {
             return Some(SendErrorReason::PortClosed);
         }
-        if self.strict && !self.machine.is_live() {
+        if self.abandoned || self.strict && !self.machine.is_live() {
             return Some(SendErrorReason::NotConnected);
         }
         None
