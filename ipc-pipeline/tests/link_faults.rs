@@ -4,16 +4,27 @@
 
 mod common;
 
-use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
+use async_trait::async_trait;
 use common::{Direct, Site, capacity, on_both_runtimes, paused};
 use ipc_pipeline::{
-    link::{AckMode, Greeting, LinkNames, LostReason, OutgoingLink, Receiver, ReceiverConfig, Status},
+    link::{
+        AckMode, Connector, Greeting, LinkNames, LostReason, OutgoingLink, Receiver, ReceiverConfig, Status,
+    },
     protocol::{Control, Hello, Refusal, SessionId},
 };
 use ipc_testkit::{FaultPlan, Faulty, MemTransport, Rule, process::rounds};
 use ipc_transport::{
-    Bincode, ConnectOptions, Connection, Endpoint, ListenOptions, PeerIdentity, Raw, Transport,
+    BackoffConfig, Bincode, ConnectOptions, Connection, Endpoint, Error, ListenOptions, PeerIdentity, Raw,
+    Transport,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -416,4 +427,47 @@ fn an_idle_peer_that_answers_pings_is_kept() {
         link.sender().send(1).await.unwrap();
         assert_eq!(*receiver.recv().await.unwrap(), 1);
     });
+}
+
+/// Nobody answers there; counts how often that was found out.
+#[derive(Debug)]
+struct Deserted {
+    schedule: BackoffConfig,
+    attempts: AtomicUsize,
+}
+
+#[async_trait]
+impl Connector for Deserted {
+    async fn connect(&self) -> Result<Connection, Error> {
+        self.attempts.fetch_add(1, Ordering::Relaxed);
+        Err(Error::NotFound { endpoint: "deserted".to_owned() })
+    }
+
+    fn backoff(&self) -> BackoffConfig {
+        self.schedule.clone()
+    }
+}
+
+/// X-31 at the link. How far away the peer is decides how often it is dialled, unless the link says otherwise.
+#[test]
+fn the_connector_says_how_often_to_dial() {
+    // Waits of a remote schedule are 100 ms and longer, after one attempt at once.
+    const MOST: usize = 2 + 100;
+    for (schedule, own, often) in [
+        (BackoffConfig::local(), None, true),
+        (BackoffConfig::remote(), None, false),
+        (BackoffConfig::remote(), Some(BackoffConfig::local()), true),
+        (BackoffConfig::local(), Some(BackoffConfig::remote()), false),
+    ] {
+        paused(async {
+            let deserted = Arc::new(Deserted { schedule, attempts: AtomicUsize::new(0) });
+            let mut config = capacity(5);
+            config.backoff = own;
+            let link = OutgoingLink::<u64>::new(config, Bincode::default());
+            link.connect(deserted.clone(), LinkNames::default()).unwrap();
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            let attempts = deserted.attempts.load(Ordering::Relaxed);
+            assert_eq!(attempts > MOST, often, "{attempts} attempts");
+        });
+    }
 }

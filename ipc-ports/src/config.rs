@@ -27,7 +27,7 @@ pub struct NodeConfig {
     pub(crate) listen: ListenOptions,
     pub(crate) connect: ConnectOptions,
     pub(crate) limits: Limits,
-    pub(crate) backoff: BackoffConfig,
+    pub(crate) backoff: Option<BackoffConfig>,
     pub(crate) max_parked: usize,
 }
 
@@ -41,7 +41,7 @@ impl NodeConfig {
             listen: ListenOptions::default(),
             connect: ConnectOptions::default(),
             limits: Limits::default(),
-            backoff: BackoffConfig::local(),
+            backoff: None,
             max_parked: 1024,
         }
     }
@@ -82,9 +82,10 @@ impl NodeConfig {
         self
     }
 
-    /// When to dial again. For peers on this machine by default; [`BackoffConfig::remote`] for others.
+    /// When to dial again. By default as fits the peer's endpoint, by [`BackoffConfig::for_endpoint`]: soon and often
+    /// on this machine, loopback included; spread over seconds elsewhere, so that a restarted process is not overrun.
     pub fn backoff(mut self, backoff: BackoffConfig) -> Self {
-        self.backoff = backoff;
+        self.backoff = Some(backoff);
         self
     }
 

@@ -54,7 +54,7 @@ pub struct LinkConfig {
     pub capacity: NonZeroUsize,
     /// Encoded bytes accepted and not released before senders are held up. 8 MiB.
     pub byte_bound: usize,
-    /// The largest encoded value. 1 MiB, at most 64 MiB.
+    /// The largest encoded value. 1 MiB; more than [`Limits::MAX_MESSAGE_CAP`], 64 MiB, counts as that.
     pub max_message: usize,
     /// What happens when there is no room. Senders wait by default, so that nothing is lost.
     pub policy: FullPolicy,
@@ -62,8 +62,9 @@ pub struct LinkConfig {
     pub schema: Option<String>,
     /// Opaque bytes for a hook of the receiving application. None by default.
     pub credentials: Vec<u8>,
-    /// When to dial again. The schedule for this machine by default.
-    pub backoff: BackoffConfig,
+    /// When to dial again. `None`, the default, leaves it to [`Connector::backoff`](super::Connector::backoff), which
+    /// knows how far away the peer is.
+    pub backoff: Option<BackoffConfig>,
     /// How long the handshake may take. 10 s; a parked link waits without a limit.
     pub handshake_timeout: Duration,
     /// How often to ask the receiver for a sign of life; without one until the next time the connection is given up
@@ -85,7 +86,7 @@ impl Default for LinkConfig {
             policy: machine.policy,
             schema: None,
             credentials: Vec::new(),
-            backoff: BackoffConfig::local(),
+            backoff: None,
             handshake_timeout: Duration::from_secs(10),
             ping: None,
             linger: Duration::from_secs(1),

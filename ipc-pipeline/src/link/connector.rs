@@ -3,7 +3,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use ipc_transport::{Connection, Error};
+use ipc_transport::{BackoffConfig, Connection, Error};
 
 /// Opens the connections of one link: resolves the name anew at each attempt and dials.
 #[async_trait]
@@ -28,5 +28,13 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
     /// A change that was not returned must be returned by the next call.
     async fn changed(&self) {
         std::future::pending().await
+    }
+
+    /// The schedule of attempts that fits the peer, unless the link's own configuration has one.
+    ///
+    /// Asked after each attempt. For a peer on this machine, unless the implementation knows better: see
+    /// [`BackoffConfig::for_endpoint`].
+    fn backoff(&self) -> BackoffConfig {
+        BackoffConfig::local()
     }
 }

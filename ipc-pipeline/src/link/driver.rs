@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ipc_transport::{Backoff, ReadHalf, WriteHalf};
+use ipc_transport::{Backoff, BackoffConfig, ReadHalf, WriteHalf};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{
@@ -71,7 +71,7 @@ pub(super) async fn run(driving: Driving, connector: Arc<dyn Connector>, names: 
     if shared.lock().order != order {
         return;
     }
-    let mut backoff = Backoff::new(shared.config.backoff.clone(), fastrand::u64(..));
+    let mut schedule = Schedule::new(shared, &*connector);
     shared.status.send_replace(Status::Waiting);
     let mut released_before = 0;
     while !shared.lock().is_over(order) {
@@ -83,14 +83,14 @@ pub(super) async fn run(driving: Driving, connector: Arc<dyn Connector>, names: 
                 // A peer that welcomes and hangs up at once must not be dialled in a busy loop.
                 let released = shared.lock().machine.counters().released;
                 if released > released_before || began.elapsed() >= LASTING {
-                    backoff.reset();
+                    schedule.backoff.reset();
                 }
                 released_before = released;
             }
             Attempt::Interrupted => continue,
             Attempt::NotNow => {}
         }
-        let delay = backoff.next_delay(Instant::now());
+        let delay = schedule.next_delay(shared, &*connector);
         let mut changed = pin!(connector.changed());
         let mut interrupted = pin!(shared.interrupted(order));
         tokio::select! {
@@ -98,6 +98,26 @@ pub(super) async fn run(driving: Driving, connector: Arc<dyn Connector>, names: 
             () = &mut changed => {}
             () = &mut interrupted => {}
         }
+    }
+}
+
+/// When to dial again, by the link's configuration or else by the peer's place, which may change.
+struct Schedule {
+    shape: BackoffConfig,
+    backoff: Backoff,
+}
+
+impl Schedule {
+    fn new(shared: &Shared, connector: &dyn Connector) -> Self {
+        let shape = shared.config.backoff.clone().unwrap_or_else(|| connector.backoff());
+        Self { backoff: Backoff::new(shape.clone(), fastrand::u64(..)), shape }
+    }
+
+    fn next_delay(&mut self, shared: &Shared, connector: &dyn Connector) -> Duration {
+        if shared.config.backoff.is_none() && connector.backoff() != self.shape {
+            *self = Self::new(shared, connector);
+        }
+        self.backoff.next_delay(Instant::now())
     }
 }
 
