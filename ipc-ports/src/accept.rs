@@ -34,15 +34,16 @@ pub(crate) async fn run(
 ) {
     let mut tasks = JoinSet::new();
     let mut handshakes: Vec<Handshake> = Vec::new();
+    let max_handshakes = shared.config.limits.max_handshakes.max(1);
     loop {
         while tasks.try_join_next().is_some() {}
         handshakes.retain_mut(|handshake| is_waiting(&mut handshake.waiting));
-        if handshakes.len() >= shared.config.limits.max_handshakes {
+        if handshakes.len() >= max_handshakes {
             // The backlog holds the rest until one finishes or is old enough to be evicted.
-            let evict_at = handshakes[0].since + shared.config.limits.handshake_eviction_age;
+            let evict_at = handshakes[0].since.checked_add(shared.config.limits.handshake_eviction_age);
             tokio::select! {
                 _ = stopped.wait_for(|stopped| *stopped) => break,
-                () = sleep_until(evict_at) => {
+                () = reached(evict_at) => {
                     let oldest = handshakes.remove(0);
                     oldest.task.abort();
                     shared.counters.failed.fetch_add(1, Ordering::Relaxed);
@@ -78,6 +79,14 @@ pub(crate) async fn run(
         tracing::debug!(%error, "closing the listener failed");
     }
     tasks.shutdown().await;
+}
+
+/// Completes at that time; one beyond what the clock can tell never comes.
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn is_waiting(waiting: &mut oneshot::Receiver<()>) -> bool {

@@ -29,6 +29,8 @@ pub struct NodeConfig {
     pub(crate) limits: Limits,
     pub(crate) backoff: Option<BackoffConfig>,
     pub(crate) max_parked: usize,
+    /// The node's own, if its limits are not those of the process; made when it starts.
+    budget: Option<Budget>,
 }
 
 impl NodeConfig {
@@ -43,6 +45,7 @@ impl NodeConfig {
             limits: Limits::default(),
             backoff: None,
             max_parked: 1024,
+            budget: None,
         }
     }
 
@@ -70,13 +73,41 @@ impl NodeConfig {
     }
 
     /// Whom to accept as a peer, where the transport can tell. The same user, by default.
+    ///
+    /// With the default naming a wider rule lets nobody else in: the runtime directory is the user's own and only that
+    /// user can enter it (mode 0700), so another user finds neither name nor socket. It has an effect with a
+    /// [`naming`](Self::naming) that leads to places which others can reach.
     pub fn access(mut self, access: Access) -> Self {
         self.listen.access = access.clone();
         self.connect.access = access;
         self
     }
 
+    /// Connections that may wait to be accepted, at most. 1,024; the kernel may cap it. A dialler that finds no place
+    /// tries again until its time is up, so a small one costs time and no connection.
+    pub fn backlog(mut self, connections: u32) -> Self {
+        self.listen.backlog = connections;
+        self
+    }
+
+    /// The permission bits of the Unix socket's file. They follow from [`access`](Self::access) by default: 0600 for
+    /// the same user, 0660 for a group, 0666 where the kernel's word on the peer decides.
+    pub fn socket_mode(mut self, mode: u32) -> Self {
+        self.listen.mode = Some(mode);
+        self
+    }
+
+    /// How long one attempt to connect may take, name look-up included. 10 s; another attempt follows it.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect.timeout = timeout;
+        self
+    }
+
     /// Bounds on what peers may cost; see [`Limits`] for the defaults and their reasons.
+    ///
+    /// `max_message` is what ports have unless they say otherwise. At least one handshake is let in at a time. With
+    /// receive budgets other than the default ones the node's ports share a budget of the node's own, in place of the
+    /// one that all nodes of the process share.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
@@ -92,6 +123,15 @@ impl NodeConfig {
     /// Connections that wait for a port that does not exist yet, at most. 1,024; more are told to come later.
     pub fn max_parked(mut self, max: usize) -> Self {
         self.max_parked = max;
+        self
+    }
+
+    /// The node starts: its limits become those of all its ports.
+    pub(crate) fn started(mut self) -> Self {
+        let usual = Limits::default();
+        let (whole, foreign) = (self.limits.receive_budget, self.limits.foreign_receive_budget);
+        let is_usual = (whole, foreign) == (usual.receive_budget, usual.foreign_receive_budget);
+        self.budget = (!is_usual).then(|| Budget::new(whole).foreign(foreign));
         self
     }
 
@@ -124,7 +164,7 @@ pub struct PortConfig {
     capacity: usize,
     window: usize,
     byte_bound: usize,
-    max_message: usize,
+    max_message: Option<usize>,
     policy: FullPolicy,
     ack_mode: AckMode,
     schema: Option<String>,
@@ -146,7 +186,7 @@ impl Default for PortConfig {
             capacity: 20,
             window: 16_384,
             byte_bound: 8 * 1024 * 1024,
-            max_message: Limits::default().max_message,
+            max_message: None,
             policy: FullPolicy::Wait,
             ack_mode: AckMode::Automatic,
             schema: None,
@@ -189,9 +229,10 @@ impl PortConfig {
         self
     }
 
-    /// Both: the largest encoded value. 1 MiB, at most 64 MiB. A receiver refuses senders that allow more.
+    /// Both: the largest encoded value. That of the node's limits by default, 1 MiB; at most 64 MiB. A receiver refuses
+    /// senders that allow more.
     pub fn max_message(mut self, bytes: usize) -> Self {
-        self.max_message = bytes;
+        self.max_message = Some(bytes);
         self
     }
 
@@ -252,8 +293,8 @@ impl PortConfig {
         self
     }
 
-    /// Incoming: what this and other ports may buffer together. One budget of 64 MiB for the process, by default,
-    /// of which all links of one foreign user may have 16 MiB.
+    /// Incoming: what this and other ports may buffer together. That of the node's limits by default: one budget of
+    /// 64 MiB for the process, of which all links of one foreign user may have 16 MiB.
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = Some(budget);
         self
@@ -281,11 +322,11 @@ impl PortConfig {
     }
 
     pub(crate) fn link(&self, node: &NodeConfig) -> Result<LinkConfig, PortError> {
-        self.check()?;
+        let max_message = self.largest(node)?;
         let mut link = LinkConfig::default();
         link.capacity = NonZeroUsize::new(self.capacity).ok_or(PortError::ZeroCapacity)?;
         link.byte_bound = self.byte_bound;
-        link.max_message = self.max_message;
+        link.max_message = max_message;
         link.policy = self.policy;
         link.schema.clone_from(&self.schema);
         link.credentials.clone_from(&self.credentials);
@@ -296,18 +337,18 @@ impl PortConfig {
     }
 
     pub(crate) fn receiver(&self, node: &NodeConfig) -> Result<ReceiverConfig, PortError> {
-        self.check()?;
+        let max_message = self.largest(node)?;
         let mut receiver = ReceiverConfig::default();
         receiver.ack_mode = self.ack_mode;
         receiver.window = NonZeroUsize::new(self.window).ok_or(PortError::ZeroCapacity)?;
-        receiver.max_message = self.max_message;
+        receiver.max_message = max_message;
         receiver.schema.clone_from(&self.schema);
         receiver.max_sources = self.max_sources;
         receiver.source_ttl = self.source_ttl;
         receiver.expect_sources = self.expect_sources;
         receiver.ticker = self.ticker;
         receiver.frame_timeout = node.limits.frame_timeout;
-        if let Some(budget) = &self.budget {
+        if let Some(budget) = self.budget.as_ref().or(node.budget.as_ref()) {
             receiver.budget = budget.clone();
         }
         receiver.admission = self.request_hook.clone().map(|hook| -> ipc_pipeline::link::Admission {
@@ -322,11 +363,12 @@ impl PortConfig {
         Ok(receiver)
     }
 
-    fn check(&self) -> Result<(), PortError> {
-        if self.max_message > Limits::MAX_MESSAGE_CAP {
-            return Err(PortError::MessageCap { asked: self.max_message, max: Limits::MAX_MESSAGE_CAP });
+    fn largest(&self, node: &NodeConfig) -> Result<usize, PortError> {
+        let asked = self.max_message.unwrap_or(node.limits.max_message);
+        if asked > Limits::MAX_MESSAGE_CAP {
+            return Err(PortError::MessageCap { asked, max: Limits::MAX_MESSAGE_CAP });
         }
-        Ok(())
+        Ok(asked)
     }
 }
 

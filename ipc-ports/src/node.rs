@@ -14,15 +14,19 @@ use ipc_pipeline::link::{Intake, LinkControl, OutgoingLink, Receiver, Undelivere
 use ipc_transport::{Bincode, Decoder, Encoder, Endpoint, Error, Naming, check_name};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
+    runtime::Handle,
     sync::watch,
     task::JoinHandle,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout},
 };
 
 use crate::{IncomingPort, NodeConfig, OutgoingPort, PortConfig, PortError, accept};
 
 /// Closed receivers of one port name whose sessions are still told so.
 const MAX_CLOSED: usize = 64;
+
+/// How long closing the listener may take, a matter of one unlink: a transport that hangs in it must not hang us.
+const CLOSE_LISTENER: Duration = Duration::from_secs(1);
 
 /// Counts of connections since the node started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,6 +50,8 @@ pub struct Node {
     shared: Arc<Shared>,
     endpoint: Endpoint,
     acceptor: Option<JoinHandle<()>>,
+    /// Where it was started: a shutdown may be awaited anywhere.
+    runtime: Handle,
     stop: watch::Sender<bool>,
     failed: watch::Receiver<Option<Error>>,
 }
@@ -95,9 +101,8 @@ impl Node {
     /// Dropping the future releases whatever was claimed.
     pub async fn start(config: NodeConfig) -> Result<Self, Error> {
         check_name(&config.name)?;
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(Error::NoRuntime);
-        }
+        let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let config = config.started();
         let naming = config.resolve_naming()?;
         let listener = naming.claim(&config.name, &config.transports, &config.listen).await?;
         let endpoint = listener.local_endpoint().clone();
@@ -110,8 +115,8 @@ impl Node {
         });
         let (stop, stopped) = watch::channel(false);
         let (fail, failed) = watch::channel(None);
-        let acceptor = Some(tokio::spawn(accept::run(listener, shared.clone(), stopped, fail)));
-        Ok(Self { shared, endpoint, acceptor, stop, failed })
+        let acceptor = Some(runtime.spawn(accept::run(listener, shared.clone(), stopped, fail)));
+        Ok(Self { shared, endpoint, acceptor, runtime, stop, failed })
     }
 
     /// An outgoing port with the defaults; see [`outgoing_with`](Self::outgoing_with).
@@ -248,6 +253,9 @@ impl Node {
     /// Ends everything in good order: outgoing ports close as by [`OutgoingPort::close`], within one deadline; then
     /// incoming ports detach, so that senders keep what was not released; then the name is free.
     ///
+    /// Beyond the deadline the peers of incoming ports have 1 s, all together, to hear the last word, and the listener
+    /// another one to close.
+    ///
     /// # Errors
     ///
     /// [`Undelivered`] with the sum over all outgoing ports; everything else is done all the same.
@@ -256,11 +264,17 @@ impl Node {
     ///
     /// Dropping the future is dropping the node.
     pub async fn shutdown(mut self, deadline: Duration) -> Result<(), Undelivered> {
-        let until = Instant::now() + deadline;
+        // A deadline beyond what the clock can tell is none.
+        let until = Instant::now().checked_add(deadline);
         let (links, intakes) = self.shared.shut_down();
         let closing: Vec<_> = links
             .into_iter()
-            .map(|link| tokio::spawn(async move { link.close(until.duration_since(Instant::now())).await }))
+            .map(|link| {
+                self.runtime.spawn(async move {
+                    let left = until.map_or(Duration::MAX, |until| until.duration_since(Instant::now()));
+                    link.close(left).await
+                })
+            })
             .collect();
         let mut undelivered: Option<Undelivered> = None;
         for task in closing {
@@ -271,13 +285,17 @@ impl Node {
                 }
             }
         }
-        for intake in intakes {
-            intake.detach().await;
+        let leaving: Vec<_> = intakes
+            .into_iter()
+            .map(|intake| self.runtime.spawn(async move { intake.detach().await }))
+            .collect();
+        for task in leaving {
+            let _ = task.await;
         }
         self.stop.send_replace(true);
         if let Some(acceptor) = self.acceptor.take() {
-            // Closing the listener is a matter of one unlink; a transport that hangs in it must not hang us.
-            let _ = timeout_at(Instant::now() + Duration::from_secs(1), acceptor).await;
+            let closed = async move { timeout(CLOSE_LISTENER, acceptor).await.is_ok() };
+            let _ = self.runtime.spawn(closed).await;
         }
         undelivered.map_or(Ok(()), Err)
     }

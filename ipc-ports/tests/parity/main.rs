@@ -10,6 +10,7 @@ mod cancelling;
 mod connecting;
 mod ending;
 mod killing;
+mod limiting;
 mod measuring;
 mod orders;
 mod processes;
