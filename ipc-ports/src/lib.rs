@@ -7,7 +7,7 @@
 //! ```
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! # let directory = std::env::temp_dir().join(format!("ports-doc-{}", std::process::id()));
-//! # let naming = ipc_transport::RuntimeNaming::new(ipc_transport::RuntimeDirectory::at(&directory)?);
+//! # let naming = ipc_ports::RuntimeNaming::new(ipc_ports::RuntimeDirectory::at(&directory)?);
 //! use std::time::Duration;
 //! use ipc_ports::{Node, NodeConfig};
 //!
@@ -65,7 +65,7 @@
 //!
 //! # Non-goals
 //!
-//! No persistence on disk, no order between sources, no topics: see `ipc-channel` for channels.
+//! No persistence on disk, no order between sources, no topics.
 
 mod accept;
 mod config;
@@ -81,10 +81,14 @@ pub use incoming::{IncomingPort, SharedIncomingPort};
 pub use ipc_pipeline::{
     FullPolicy, SendError, SendErrorReason, TrySendError,
     link::{
-        Aborted, AckMode, Delivery, Event, Permit, ReceiverCounters, Recv, RecvError, Room, SendManyError,
-        Sender as PortSender, Sending, SourceId, SourceInfo, Status, Undelivered,
+        Aborted, AckMode, Delivery, Event, LostReason, Permit, ReceiverCounters, Recv, RecvError, Room,
+        SendManyError, Sender as PortSender, Sending, SourceId, SourceInfo, Status, Undelivered,
     },
-    protocol::{OutgoingCounters, Refusal},
+    protocol::{Budget, OutgoingCounters, Refusal},
+};
+pub use ipc_transport::{
+    Access, BackoffConfig, Bincode, Decoder, Encoder, Endpoint, Error, Limits, Naming, Raw, RuntimeDirectory,
+    RuntimeNaming, StaticNaming, Transport,
 };
 pub use node::{Node, NodeCounters};
 pub use outgoing::OutgoingPort;
