@@ -12,7 +12,7 @@ use crate::protocol::{ProtocolError, Refusal};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {
-    /// Not asked to connect yet, or ended.
+    /// Not asked to connect yet, ended, or without the runtime that it was connected in.
     Closed,
     /// Frames flow.
     Connected,
