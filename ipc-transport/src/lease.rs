@@ -204,7 +204,7 @@ impl Lease {
 
     /// Tries once to lock the file that the name leads to now, in place of the one that was removed.
     pub(crate) fn try_reclaim(&mut self) -> Result<bool, Error> {
-        self.site.reopen().map_err(|error| Error::io("claim again", self.site.endpoint(), error))?;
+        self.site.reopen()?;
         let file = self.site.open_lock()?;
         match file.try_lock() {
             Ok(()) if self.site.is_lock(&file) => {

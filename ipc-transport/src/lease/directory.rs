@@ -1,10 +1,9 @@
 //! The runtime directory: where the names of one application on one machine live.
 
 use std::{
-    env, fmt, io,
+    env, fmt,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use rustix::{
@@ -13,12 +12,12 @@ use rustix::{
     process::geteuid,
 };
 
-use super::{name, site};
+use super::name;
 use crate::{Endpoint, Error};
 
 /// A directory that only the own user can enter, with the sockets and locks of one application's names.
 ///
-/// What is made sure of when it is opened:
+/// What is made sure of whenever it is opened:
 ///
 /// | found | answer |
 /// |---|---|
@@ -30,11 +29,21 @@ use crate::{Endpoint, Error};
 /// | a symbolic link, a file | [`Error::UnsafeDirectory`], untouched |
 /// | a directory on a network file system | [`Error::UnsafeDirectory`], unless [`RuntimeDirectory::dangerous`] allowed it: locks do not hold between machines there (Linux tells; elsewhere this is not checked) |
 ///
-/// Clones share one open directory.
+/// It is opened anew, with all of these checks, for each claim and each look at a name: a directory that a cleaner of
+/// temporary files removed is made again by the first who needs it, and found again by all others. Nobody keeps it
+/// open who only looks, since the removal of an open directory is not told to those who watch it.
 #[derive(Clone)]
 pub struct RuntimeDirectory {
     path: PathBuf,
-    descriptor: Arc<OwnedFd>,
+    checks: Checks,
+}
+
+/// What opening the directory makes sure of, apart from what it always does.
+#[derive(Debug, Clone, Copy)]
+struct Checks {
+    parent: Parent,
+    found: Found,
+    network: Network,
 }
 
 impl RuntimeDirectory {
@@ -53,15 +62,13 @@ impl RuntimeDirectory {
         let uid = geteuid();
         let tmp = env::temp_dir();
         let run = Path::new("/run");
-        let path = match env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| is_own(path)) {
-            Some(xdg) => xdg.join(app),
-            None if uid.is_root() && is_own(run) => run.join(app),
-            None => {
-                check_shared_parent(&tmp)?;
-                tmp.join(format!("{app}-{}", uid.as_raw()))
-            }
-        };
-        Self::make(path, Found::Tightened, Network::Refused)
+        let (path, parent) =
+            match env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| is_own(path)) {
+                Some(xdg) => (xdg.join(app), Parent::Trusted),
+                None if uid.is_root() && is_own(run) => (run.join(app), Parent::Trusted),
+                None => (tmp.join(format!("{app}-{}", uid.as_raw())), Parent::Shared),
+            };
+        Self::new(path, Checks { parent, found: Found::Tightened, network: Network::Refused })
     }
 
     /// This very directory; it is made if it is not there, its parent is not.
@@ -70,7 +77,8 @@ impl RuntimeDirectory {
     ///
     /// [`Error::UnsafeDirectory`] as said above, [`Error::Io`] if it cannot be made or opened.
     pub fn at(path: impl Into<PathBuf>) -> Result<Self, Error> {
-        Self::make(path.into(), Found::Refused, Network::Refused)
+        let checks = Checks { parent: Parent::Trusted, found: Found::Refused, network: Network::Refused };
+        Self::new(path.into(), checks)
     }
 
     /// What is not safe everywhere.
@@ -93,41 +101,41 @@ impl RuntimeDirectory {
         Endpoint::unix(self.path.join(format!("{}.sock", name::file_stem(name)?)))
     }
 
-    /// A descriptor of its own for one site.
-    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
-        site::duplicate(&*self.descriptor)
-    }
-
-    fn make(path: PathBuf, found: Found, network: Network) -> Result<Self, Error> {
+    /// Opens the directory that is there now; it is made if it is not there.
+    pub(crate) fn descriptor(&self) -> Result<OwnedFd, Error> {
+        let Self { path, checks } = self;
         let failed = |error: Errno| Error::io_at("open the directory", path.display(), error.into());
-        let made = match mkdirat(CWD, &path, Mode::RWXU) {
+        if let (Parent::Shared, Some(parent)) = (checks.parent, path.parent()) {
+            check_shared_parent(parent)?;
+        }
+        let made = match mkdirat(CWD, path, Mode::RWXU) {
             Ok(()) => true,
             Err(Errno::EXIST) => false,
             Err(error) => return Err(failed(error)),
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let descriptor = match openat(CWD, &path, flags, Mode::empty()) {
+        let descriptor = match openat(CWD, path, flags, Mode::empty()) {
             Ok(descriptor) => descriptor,
             Err(Errno::LOOP | Errno::NOTDIR) => {
-                return Err(unsafe_directory(&path, "it is not a real directory"));
+                return Err(unsafe_directory(path, "it is not a real directory"));
             }
             Err(error) => return Err(failed(error)),
         };
         let state = fstat(&descriptor).map_err(failed)?;
         if state.st_uid != geteuid().as_raw() {
-            return Err(unsafe_directory(&path, "it belongs to another user"));
+            return Err(unsafe_directory(path, "it belongs to another user"));
         }
         let mode = Mode::from_raw_mode(state.st_mode);
         if mode.intersects(Mode::WGRP | Mode::WOTH) {
-            return Err(unsafe_directory(&path, "group or others may write to it; its mode should be 0700"));
+            return Err(unsafe_directory(path, "group or others may write to it; its mode should be 0700"));
         }
         let others = Mode::RWXG | Mode::RWXO;
         if mode.intersects(others) {
-            match found {
+            match checks.found {
                 Found::Tightened => fchmod(&descriptor, mode - others).map_err(failed)?,
                 Found::Refused => {
                     return Err(unsafe_directory(
-                        &path,
+                        path,
                         "group or others may enter it; its mode should be 0700",
                     ));
                 }
@@ -136,10 +144,16 @@ impl RuntimeDirectory {
         if made && !mode.contains(Mode::RWXU) {
             fchmod(&descriptor, Mode::RWXU).map_err(failed)?;
         }
-        if matches!(network, Network::Refused) && is_on_network(&descriptor).map_err(failed)? {
-            return Err(unsafe_directory(&path, "it is on a network file system, where locks do not hold"));
+        if matches!(checks.network, Network::Refused) && is_on_network(&descriptor).map_err(failed)? {
+            return Err(unsafe_directory(path, "it is on a network file system, where locks do not hold"));
         }
-        Ok(Self { path, descriptor: Arc::new(descriptor) })
+        Ok(descriptor)
+    }
+
+    fn new(path: PathBuf, checks: Checks) -> Result<Self, Error> {
+        let directory = Self { path, checks };
+        directory.descriptor()?;
+        Ok(directory)
     }
 }
 
@@ -163,17 +177,27 @@ impl DangerousRuntimeDirectory {
     ///
     /// Those of [`RuntimeDirectory::at`] but for the file system.
     pub fn at_any_file_system(self, path: impl Into<PathBuf>) -> Result<RuntimeDirectory, Error> {
-        RuntimeDirectory::make(path.into(), Found::Refused, Network::Allowed)
+        let checks = Checks { parent: Parent::Trusted, found: Found::Refused, network: Network::Allowed };
+        RuntimeDirectory::new(path.into(), checks)
     }
 }
 
+/// Whether others may put things beside the directory.
+#[derive(Debug, Clone, Copy)]
+enum Parent {
+    Shared,
+    Trusted,
+}
+
 /// What to do with a directory that others may look into.
+#[derive(Debug, Clone, Copy)]
 enum Found {
     Refused,
     Tightened,
 }
 
 /// What to do with a directory on a network file system.
+#[derive(Debug, Clone, Copy)]
 enum Network {
     Allowed,
     Refused,

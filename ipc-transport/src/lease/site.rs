@@ -4,7 +4,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
@@ -22,7 +22,7 @@ pub(crate) struct Site {
     directory: OwnedFd,
     directory_path: PathBuf,
     /// A runtime directory is made anew when it was deleted under its users; any other one is not ours to make.
-    recreate: bool,
+    runtime: Option<RuntimeDirectory>,
     socket: OsString,
     lock: OsString,
     endpoint: Endpoint,
@@ -66,7 +66,7 @@ impl Site {
         Ok(Self {
             directory,
             directory_path: parent,
-            recreate: false,
+            runtime: None,
             socket: file.to_owned(),
             lock,
             endpoint: endpoint.clone(),
@@ -78,9 +78,9 @@ impl Site {
         let endpoint = directory.endpoint(name)?;
         let stem = super::name::file_stem(name)?;
         Ok(Self {
-            directory: directory.descriptor().map_err(|error| Error::io("claim", &endpoint, error))?,
+            directory: directory.descriptor()?,
             directory_path: directory.path().to_owned(),
-            recreate: true,
+            runtime: Some(directory.clone()),
             socket: format!("{stem}.sock").into(),
             lock: format!("{stem}.lock").into(),
             endpoint,
@@ -171,14 +171,14 @@ impl Site {
     }
 
     /// Finds the directory again after it was deleted; does nothing while it is there.
-    pub(crate) fn reopen(&mut self) -> io::Result<()> {
-        if fstat(&self.directory)?.st_nlink > 0 {
+    pub(crate) fn reopen(&mut self) -> Result<(), Error> {
+        let failed = |error| Error::io("claim again", &self.endpoint, error);
+        if fstat(&self.directory).map_err(|error| failed(error.into()))?.st_nlink > 0 {
             return Ok(());
         }
-        self.directory = if self.recreate {
-            RuntimeDirectory::at(&self.directory_path)?.descriptor()?
-        } else {
-            open_directory(&self.directory_path)?
+        self.directory = match &self.runtime {
+            Some(runtime) => runtime.descriptor()?,
+            None => open_directory(&self.directory_path).map_err(failed)?,
         };
         Ok(())
     }
@@ -214,11 +214,6 @@ pub(crate) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
     #[cfg(not(target_os = "linux"))]
     let access = OFlags::RDONLY;
     Ok(openat(CWD, path, access | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
-}
-
-/// A second descriptor of the same directory.
-pub(crate) fn duplicate(directory: impl AsFd) -> io::Result<OwnedFd> {
-    directory.as_fd().try_clone_to_owned()
 }
 
 pub(crate) fn kind_name(kind: FileType) -> &'static str {

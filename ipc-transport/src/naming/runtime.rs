@@ -3,7 +3,6 @@
 use std::{
     ffi::OsString,
     io,
-    os::fd::OwnedFd,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
@@ -23,6 +22,9 @@ use crate::{
 /// A claim takes the [`Lease`] of the name and listens at `<directory>/<name>.sock` by the Unix transport of this
 /// crate, whatever transports the caller has. A watch completes as soon as the name's socket appears, is replaced or
 /// goes away (Linux); where the system cannot tell, or is short of watches, it never completes.
+///
+/// A directory that was removed is made again by the first claim or look-up that needs it. A watch that waits meanwhile
+/// goes over to the new one when the last process has closed the old one, and at the latest with its next call.
 #[derive(Debug, Clone)]
 pub struct RuntimeNaming {
     directory: RuntimeDirectory,
@@ -54,9 +56,10 @@ impl RuntimeNaming {
         if let Some(events) = shared.upgrade() {
             return Ok(events);
         }
-        let watch = Watch::new()?;
-        watch.add_directory(self.directory.path())?;
-        let events = Arc::new(Events { watch, happened: Notify::new() });
+        let events =
+            Events { watch: Watch::new()?, directory: self.directory.clone(), happened: Notify::new() };
+        events.renew()?;
+        let events = Arc::new(events);
         *shared = Arc::downgrade(&events);
         Ok(events)
     }
@@ -75,7 +78,7 @@ impl Naming for RuntimeNaming {
 
     async fn resolve(&self, name: &str) -> Result<Endpoint, Error> {
         let place = Place::of(&self.directory, name)?;
-        match place.look() {
+        match place.look()? {
             Some(_) => Ok(place.endpoint),
             None => Err(Error::NotFound { endpoint: place.endpoint.to_string() }),
         }
@@ -88,7 +91,7 @@ impl Naming for RuntimeNaming {
             .events()
             .inspect_err(|error| tracing::debug!(%error, "the runtime directory is not watched"))
             .ok();
-        let seen = place.look();
+        let seen = place.look().ok().flatten();
         Ok(Box::new(PlaceWatch { place, events, seen }))
     }
 }
@@ -96,7 +99,7 @@ impl Naming for RuntimeNaming {
 /// Where the socket of a name is to be found.
 #[derive(Debug)]
 struct Place {
-    directory: OwnedFd,
+    directory: RuntimeDirectory,
     file: OsString,
     endpoint: Endpoint,
 }
@@ -105,13 +108,14 @@ impl Place {
     fn of(directory: &RuntimeDirectory, name: &str) -> Result<Self, Error> {
         let endpoint = directory.endpoint(name)?;
         let file = endpoint.unix_path().and_then(|path| path.file_name()).unwrap_or_default().to_owned();
-        let directory = directory.descriptor().map_err(|error| Error::io("resolve", &endpoint, error))?;
-        Ok(Self { directory, file, endpoint })
+        Ok(Self { directory: directory.clone(), file, endpoint })
     }
 
     /// The socket that stands there; a new one is told from an old one that had the same inode number.
-    fn look(&self) -> Option<Sight> {
-        look(&self.directory, &self.file).ok()?.filter(|sight| sight.kind == FileType::Socket)
+    fn look(&self) -> Result<Option<Sight>, Error> {
+        let sight = look(&self.directory.descriptor()?, &self.file)
+            .map_err(|error| Error::io("resolve", &self.endpoint, error))?;
+        Ok(sight.filter(|sight| sight.kind == FileType::Socket))
     }
 }
 
@@ -119,7 +123,20 @@ impl Place {
 #[derive(Debug)]
 struct Events {
     watch: Watch,
+    directory: RuntimeDirectory,
     happened: Notify,
+}
+
+impl Events {
+    /// Watches the directory that is there now; nothing changes if it is the one that was there before.
+    fn renew(&self) -> io::Result<()> {
+        let path = self.directory.path();
+        self.watch.add_directory(path).or_else(|_| {
+            // It was removed, and has to be there again to be watched.
+            self.directory.descriptor()?;
+            self.watch.add_directory(path)
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -139,7 +156,12 @@ impl NameWatch for PlaceWatch {
             tokio::pin!(happened);
             // Enrolled before looking, so that an event after the look is not missed.
             happened.as_mut().enable();
-            let sight = self.place.look();
+            // Renewed before looking as well: what is found is then in the directory that is watched, or the event of
+            // that one's removal is still to come.
+            if let Err(error) = events.renew() {
+                tracing::debug!(%error, "the runtime directory is not watched");
+            }
+            let sight = self.place.look().ok().flatten();
             if sight != self.seen {
                 self.seen = sight;
                 return;

@@ -1,6 +1,6 @@
 //! Names: claims, look-ups and watches, for the runtime directory and for a table.
 
-use std::sync::Arc;
+use std::{fs, os::unix::fs::PermissionsExt as _, sync::Arc};
 
 use ipc_transport::{
     ConnectOptions, Error, ListenOptions, Naming, RuntimeDirectory, RuntimeNaming, StaticNaming, Transports,
@@ -110,4 +110,70 @@ async fn a_watch_notices_each_restart() {
         listener.close().await.unwrap();
         watchdog(watch.changed()).await;
     }
+}
+
+/// A cleaner of temporary files removed the directory under everybody who had it: whoever comes next makes it again,
+/// and all find it, with what they have.
+#[tokio::test]
+async fn a_directory_that_was_removed_is_found_again() {
+    let temporary = TempDir::new();
+    let path = temporary.file("runtime");
+    let naming = RuntimeNaming::new(RuntimeDirectory::at(&path).unwrap());
+    let (transports, options) = (Transports::default(), ListenOptions::default());
+    let mut watch = naming.watch("a").unwrap();
+    for _ in 0..3 {
+        fs::remove_dir_all(&path).unwrap();
+        let other = RuntimeNaming::new(RuntimeDirectory::at(&path).unwrap());
+        let listener = other.claim("a", &transports, &options).await.unwrap();
+        watchdog(watch.changed()).await;
+        assert_eq!(&naming.resolve("a").await.unwrap(), listener.local_endpoint());
+        listener.close().await.unwrap();
+        watchdog(watch.changed()).await;
+
+        fs::remove_dir_all(&path).unwrap();
+        let error = naming.resolve("a").await.unwrap_err();
+        assert!(matches!(&error, Error::NotFound { .. }), "{error}");
+        fs::remove_dir_all(&path).unwrap();
+        let own = naming.claim("b", &transports, &options).await.unwrap();
+        assert_eq!(&other.resolve("b").await.unwrap(), own.local_endpoint());
+        own.close().await.unwrap();
+    }
+}
+
+/// As above, while the watch waits.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_waiting_watch_goes_over_to_the_new_directory() {
+    let temporary = TempDir::new();
+    let path = temporary.file("runtime");
+    let naming = RuntimeNaming::new(RuntimeDirectory::at(&path).unwrap());
+    for _ in 0..3 {
+        fs::remove_dir(&path).unwrap();
+        let mut watch = naming.watch("a").unwrap();
+        let waiting = tokio::spawn(async move { watch.changed().await });
+        tokio::task::yield_now().await;
+        fs::remove_dir_all(&path).unwrap();
+        tokio::task::yield_now().await;
+        let other = RuntimeNaming::new(RuntimeDirectory::at(&path).unwrap());
+        let listener = other.claim("a", &Transports::default(), &ListenOptions::default()).await.unwrap();
+        watchdog(waiting).await.unwrap();
+        listener.close().await.unwrap();
+        fs::remove_file(path.join("a.lock")).unwrap();
+    }
+}
+
+/// What somebody else put in the place of the removed directory is not used.
+#[tokio::test]
+async fn the_place_of_a_removed_directory_is_checked_again() {
+    let temporary = TempDir::new();
+    let path = temporary.file("runtime");
+    let naming = RuntimeNaming::new(RuntimeDirectory::at(&path).unwrap());
+    fs::remove_dir(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+    let claimed = naming.claim("a", &Transports::default(), &ListenOptions::default()).await;
+    for error in [claimed.unwrap_err(), naming.resolve("a").await.unwrap_err()] {
+        assert!(matches!(&error, Error::UnsafeDirectory { .. }), "{error}");
+    }
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
 }
