@@ -19,13 +19,15 @@ use std::{
 use rustix::{
     buffer::{Buffer, spare_capacity},
     fd::{AsFd, BorrowedFd, OwnedFd},
+    io::Errno,
     net::{RecvFlags, Shutdown, recv, shutdown, sockopt::set_socket_send_buffer_size},
 };
 use tokio::{
     io::{AsyncWrite, Interest, ReadBuf, unix::AsyncFd},
     net::UnixStream,
     runtime::Handle,
-    time::{Sleep, sleep},
+    task::{JoinHandle, coop},
+    time::sleep,
 };
 
 use crate::quiet;
@@ -128,8 +130,9 @@ enum Room {
     Assumed,
     /// A duplicate of the descriptor, registered for writing.
     Watched(AsyncFd<OwnedFd>),
-    /// The process is out of descriptors or of memory to watch with: time tells.
-    Unknown(Pin<Box<Sleep>>),
+    /// The process is out of descriptors or of memory to watch with: time tells. The runtime waits, since a timer that
+    /// is polled after the end of its runtime panics, and a task only ends.
+    Unknown(JoinHandle<()>),
 }
 
 impl Writer {
@@ -140,11 +143,18 @@ impl Writer {
     ) -> Poll<io::Result<usize>> {
         loop {
             match &mut self.room {
-                Room::Assumed => match send(self.socket.as_fd()) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.watch(),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    result => return Poll::Ready(result),
-                },
+                Room::Assumed => {
+                    // Nothing of the runtime is asked here, so nothing else would make a busy writer yield.
+                    let progress = ready!(coop::poll_proceed(cx));
+                    match send(self.socket.as_fd()) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.watch()?,
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        result => {
+                            progress.made_progress();
+                            return Poll::Ready(result);
+                        }
+                    }
+                }
                 Room::Watched(room) => {
                     let mut writable = ready!(room.poll_write_ready(cx))?;
                     match send(self.socket.as_fd()) {
@@ -163,15 +173,15 @@ impl Writer {
                     }
                 }
                 Room::Unknown(pause) => {
-                    ready!(pause.as_mut().poll(cx));
+                    let _ = ready!(Pin::new(pause).poll(cx));
                     self.room = Room::Assumed;
                 }
             }
         }
     }
 
-    /// Arranges to be told about room.
-    fn watch(&mut self) {
+    /// Arranges to be told about room; fails when the runtime is gone.
+    fn watch(&mut self) -> io::Result<()> {
         // A write may be polled outside the runtime to which the socket belongs.
         let _context = self.runtime.enter();
         let duplicate = self.socket.get_ref().try_clone();
@@ -179,11 +189,13 @@ impl Writer {
         self.at_once = 0;
         self.room = match watched {
             Ok(room) => Room::Watched(room),
-            Err(error) => {
+            Err(error) if is_shortage(&error) => {
                 tracing::debug!(%error, "cannot watch a socket for room");
-                Room::Unknown(Box::pin(sleep(PAUSE)))
+                Room::Unknown(self.runtime.spawn(async { sleep(PAUSE).await }))
             }
+            Err(error) => return Err(error),
         };
+        Ok(())
     }
 }
 
@@ -218,6 +230,10 @@ impl Drop for Writer {
         // Without this the peer would see the end only when the reading half is gone as well.
         let _ = shutdown(self.socket.get_ref(), Shutdown::Write);
     }
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOSPC))
 }
 
 /// Room for writing, of which Linux grants the double: as much as its default settings allow anybody to ask for, and

@@ -5,7 +5,8 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     sync::Arc,
-    task::{Context, Poll, Wake, Waker},
+    sync::atomic::{AtomicBool, Ordering},
+    task::{Context, Poll, Waker},
     thread,
 };
 
@@ -14,7 +15,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{
     descriptors::limit_descriptors,
-    support::{Role, TempDir, connect, listen, say, watchdog},
+    support::{Role, TempDir, connect, listen, run_outside, say, watchdog},
 };
 
 /// More than any socket holds.
@@ -69,14 +70,6 @@ async fn vectors_are_filled_within_their_limit_and_capacity() {
     assert_eq!(watchdog(poll_fn(|cx| reader.poll_read_vec(cx, &mut buf, 2))).await.unwrap(), 0);
 }
 
-struct Unpark(thread::Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
 /// A writer that has to wait may be polled by any executor; the runtime of its connection wakes it.
 #[test]
 fn a_full_socket_is_waited_for_outside_of_its_runtime() {
@@ -85,14 +78,10 @@ fn a_full_socket_is_waited_for_outside_of_its_runtime() {
     let ((_, mut writer), (mut reader, _writer)) = runtime.block_on(pair(&directory));
     let outside = thread::spawn(move || {
         fill(&mut writer);
-        let waker = Waker::from(Arc::new(Unpark(thread::current())));
-        let mut rest = pin!(async {
+        run_outside(async {
             writer.write_all(&vec![8; PLENTY]).await.unwrap();
             drop(writer);
         });
-        while rest.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
-            thread::park();
-        }
     });
     let eights = runtime.block_on(watchdog(async {
         let (mut block, mut eights) = (vec![0; 64 * 1024], 0);
@@ -105,6 +94,41 @@ fn a_full_socket_is_waited_for_outside_of_its_runtime() {
     }));
     assert_eq!(eights, PLENTY);
     outside.join().unwrap();
+}
+
+/// Nobody will ever tell it about room.
+#[test]
+fn a_full_socket_whose_runtime_is_gone_is_an_error() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let directory = TempDir::new();
+    let ((_reader, mut writer), _other) = runtime.block_on(pair(&directory));
+    drop(runtime);
+    let mut context = Context::from_waker(Waker::noop());
+    let error = loop {
+        match pin!(writer.write(&[7; 64 * 1024])).poll(&mut context) {
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(error)) => break error,
+            Poll::Pending => panic!("the writer waits for a runtime that is gone"),
+        }
+    };
+    assert!(!error.to_string().is_empty());
+}
+
+/// Writes that always go through at once leave room for the other tasks of the thread. So few are buffered in any case.
+#[tokio::test]
+async fn a_busy_writer_lets_other_tasks_run() {
+    let directory = TempDir::new();
+    let ((_reader, mut writer), _other) = pair(&directory).await;
+    let has_run = Arc::new(AtomicBool::new(false));
+    let other = tokio::spawn({
+        let has_run = has_run.clone();
+        async move { has_run.store(true, Ordering::Relaxed) }
+    });
+    for _ in 0..200 {
+        writer.write_all(b"x").await.unwrap();
+    }
+    assert!(has_run.load(Ordering::Relaxed));
+    other.await.unwrap();
 }
 
 /// With no descriptor left, a writer without room waits as well, only less exactly.
