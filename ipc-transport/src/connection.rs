@@ -86,7 +86,11 @@ impl Connection {
         info: ConnectionInfo,
     ) -> Self {
         Self {
-            reader: ReadHalf(Reader::Frames { stream: Box::new(reader), rest: Bytes::new() }),
+            reader: ReadHalf(Reader::Frames {
+                stream: Box::new(reader),
+                rest: Bytes::new(),
+                has_ended: false,
+            }),
             writer: WriteHalf(Writer::Frames(Box::new(writer))),
             info,
         }
@@ -119,6 +123,8 @@ enum Reader {
     Frames {
         stream: Box<dyn Stream<Item = Result<Bytes, Error>> + Send + Unpin>,
         rest: Bytes,
+        /// A stream that is asked again after its end may panic.
+        has_ended: bool,
     },
 }
 
@@ -157,11 +163,11 @@ impl AsyncRead for ReadHalf {
             #[cfg(feature = "unix")]
             Reader::Socket(reader) => reader.poll_read(cx, buf),
             Reader::Bytes(reader) => Pin::new(reader).poll_read(cx, buf),
-            Reader::Frames { stream, rest } => {
-                while rest.is_empty() {
+            Reader::Frames { stream, rest, has_ended } => {
+                while rest.is_empty() && !*has_ended {
                     match ready!(Pin::new(&mut *stream).poll_next(cx)) {
                         Some(frame) => *rest = frame?,
-                        None => return Poll::Ready(Ok(())),
+                        None => *has_ended = true,
                     }
                 }
                 let count = rest.len().min(buf.remaining());
@@ -246,5 +252,34 @@ impl AsyncWrite for WriteHalf {
 impl fmt::Debug for WriteHalf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("WriteHalf")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{SinkExt as _, StreamExt as _, sink, stream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn reading_after_the_end_of_the_frames_gives_the_end_again() {
+        // This stream panics when it is asked after its end.
+        let frames =
+            stream::unfold(2, async |left| (left > 0).then(|| (Ok(Bytes::from_static(b"ab")), left - 1)));
+        let at: Endpoint = "mem:a".parse().unwrap();
+        let (mut reader, _, _) = Connection::from_frames(
+            frames.boxed(),
+            sink::drain().sink_map_err(|never| match never {}),
+            ConnectionInfo::new(at.clone(), at, PeerIdentity::Unknown),
+        )
+        .into_parts();
+        let mut all = Vec::new();
+        assert_eq!(reader.read_to_end(&mut all).await.unwrap(), 4);
+        for _ in 0..2 {
+            assert_eq!(reader.read(&mut [0; 8]).await.unwrap(), 0);
+            let mut more = Vec::with_capacity(8);
+            assert_eq!(std::future::poll_fn(|cx| reader.poll_read_vec(cx, &mut more, 8)).await.unwrap(), 0);
+        }
+        assert_eq!(all, b"abab");
     }
 }
