@@ -14,6 +14,17 @@ use crate::Endpoint;
 /// - in the *quick phase* from [`first`](Self::first) to an end that grows up to [`quick_max`](Self::quick_max);
 /// - afterwards from half of an end that grows on from there up to [`max`](Self::max), so that a wait is long but
 ///   diallers that failed together do not come back together.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use ipc_transport::BackoffConfig;
+///
+/// // A dialler that may be seen less often once its peer has been away for a while.
+/// let patient = BackoffConfig::local().with_max(Duration::from_secs(10));
+/// assert_eq!(patient.first, BackoffConfig::local().first);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BackoffConfig {
@@ -61,6 +72,34 @@ impl BackoffConfig {
             quick_phase: Duration::MAX,
             max: Duration::from_secs(5),
         }
+    }
+
+    /// Sets [`BackoffConfig::first`].
+    #[must_use]
+    pub fn with_first(mut self, first: Duration) -> Self {
+        self.first = first;
+        self
+    }
+
+    /// Sets [`BackoffConfig::quick_max`].
+    #[must_use]
+    pub fn with_quick_max(mut self, quick_max: Duration) -> Self {
+        self.quick_max = quick_max;
+        self
+    }
+
+    /// Sets [`BackoffConfig::quick_phase`].
+    #[must_use]
+    pub fn with_quick_phase(mut self, quick_phase: Duration) -> Self {
+        self.quick_phase = quick_phase;
+        self
+    }
+
+    /// Sets [`BackoffConfig::max`].
+    #[must_use]
+    pub fn with_max(mut self, max: Duration) -> Self {
+        self.max = max;
+        self
     }
 }
 

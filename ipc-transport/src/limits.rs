@@ -3,6 +3,17 @@
 use std::time::Duration;
 
 /// Bounds on what a peer may make this process hold or wait for.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use ipc_transport::Limits;
+///
+/// let limits = Limits::default().with_max_message(64 * 1024).with_handshake_timeout(Duration::from_secs(3));
+/// assert_eq!(limits.max_message, 64 * 1024);
+/// assert_eq!(limits.max_handshakes, 64);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -25,6 +36,55 @@ pub struct Limits {
 impl Limits {
     /// The hard cap on [`Limits::max_message`]: 64 MiB.
     pub const MAX_MESSAGE_CAP: usize = 64 * 1024 * 1024;
+
+    /// Sets [`Limits::max_message`].
+    #[must_use]
+    pub fn with_max_message(mut self, max_message: usize) -> Self {
+        self.max_message = max_message;
+        self
+    }
+
+    /// Sets [`Limits::handshake_timeout`].
+    #[must_use]
+    pub fn with_handshake_timeout(mut self, handshake_timeout: Duration) -> Self {
+        self.handshake_timeout = handshake_timeout;
+        self
+    }
+
+    /// Sets [`Limits::frame_timeout`].
+    #[must_use]
+    pub fn with_frame_timeout(mut self, frame_timeout: Duration) -> Self {
+        self.frame_timeout = frame_timeout;
+        self
+    }
+
+    /// Sets [`Limits::max_handshakes`].
+    #[must_use]
+    pub fn with_max_handshakes(mut self, max_handshakes: usize) -> Self {
+        self.max_handshakes = max_handshakes;
+        self
+    }
+
+    /// Sets [`Limits::handshake_eviction_age`].
+    #[must_use]
+    pub fn with_handshake_eviction_age(mut self, handshake_eviction_age: Duration) -> Self {
+        self.handshake_eviction_age = handshake_eviction_age;
+        self
+    }
+
+    /// Sets [`Limits::receive_budget`].
+    #[must_use]
+    pub fn with_receive_budget(mut self, receive_budget: usize) -> Self {
+        self.receive_budget = receive_budget;
+        self
+    }
+
+    /// Sets [`Limits::foreign_receive_budget`].
+    #[must_use]
+    pub fn with_foreign_receive_budget(mut self, foreign_receive_budget: usize) -> Self {
+        self.foreign_receive_budget = foreign_receive_budget;
+        self
+    }
 }
 
 impl Default for Limits {
