@@ -1,14 +1,23 @@
 //! Who gets an address: races, crashes, late closes, and what stands in the way.
 
 use std::{
-    fs,
-    os::unix::fs::{MetadataExt as _, symlink},
+    fs::{self, File},
+    future::poll_fn,
+    os::unix::{
+        fs::{MetadataExt as _, symlink},
+        net::UnixListener as StdUnixListener,
+    },
+    pin::pin,
     sync::{Barrier, Mutex},
+    task::Poll,
     thread,
 };
 
+use async_trait::async_trait;
 use futures_util::future::join_all;
-use ipc_transport::{Error, Lease, LeaseOptions, ListenOptions, RuntimeDirectory};
+use ipc_transport::{
+    Answer, ConnectHello, Endpoint, Error, Hello, Lease, LeaseOptions, ListenOptions, RuntimeDirectory,
+};
 
 use super::support::{
     Role, TempDir, connect, echo, leave_stale_socket, listen, rounds, serve_echo, wait_until_silent, watchdog,
@@ -292,4 +301,89 @@ async fn a_lease_without_a_listener_keeps_others_out_and_is_released_by_drop() {
     );
     drop(lease);
     Lease::claim(&runtime_directory, "a", &options).await.unwrap();
+}
+
+/// A claim that is dropped at any of its await points leaves no lock and no socket, and hinders no later one.
+#[tokio::test]
+async fn a_claim_can_be_dropped_at_every_await_point() {
+    enum By {
+        Holder,
+        StaleSocket,
+        Stranger,
+    }
+
+    for occupied in [By::Holder, By::StaleSocket, By::Stranger] {
+        let temporary = TempDir::new();
+        let directory = RuntimeDirectory::at(temporary.path()).unwrap();
+        let socket = temporary.file("a.sock");
+        let (mut holder, mut stranger) = (None, None);
+        match occupied {
+            By::Holder => {
+                let lease = Lease::claim(&directory, "a", &LeaseOptions::default()).await.unwrap();
+                holder = Some(lease.listen(&ListenOptions::default()).unwrap());
+            }
+            By::StaleSocket => leave_stale_socket(&socket),
+            By::Stranger => stranger = Some(StdUnixListener::bind(&socket).unwrap()),
+        }
+        let options = LeaseOptions::default().with_hello(HesitantHello);
+        let mut points = 0;
+        let outcome = loop {
+            let claim = Lease::claim(&directory, "a", &options);
+            if let Some(outcome) = watchdog(poll_at_most(points + 1, claim)).await {
+                break outcome;
+            }
+            points += 1;
+            assert_eq!(temporary.list(), ["a.lock", "a.sock"]);
+            if holder.is_none() {
+                File::open(temporary.file("a.lock")).unwrap().try_lock().unwrap();
+            }
+        };
+        // There was something to be dropped at: pauses for a lock that is taken, hesitation for a socket.
+        assert!(points > 1, "{points}");
+        if holder.is_some() || stranger.is_some() {
+            let error = outcome.unwrap_err();
+            assert!(matches!(&error, Error::AddrInUse { .. }), "{error}");
+            watchdog(connect(&directory.endpoint("a").unwrap())).await.unwrap();
+        } else {
+            drop(outcome.unwrap());
+        }
+        drop((holder, stranger));
+        if socket.exists() {
+            wait_until_silent(&socket);
+        }
+        let lease = watchdog(Lease::claim(&directory, "a", &options)).await.unwrap();
+        let listener = lease.listen(&ListenOptions::default()).unwrap();
+        watchdog(connect(listener.local_endpoint())).await.unwrap();
+        listener.close().await.unwrap();
+        assert_eq!(temporary.list(), ["a.lock"]);
+    }
+}
+
+/// Has await points before and after its connect.
+#[derive(Debug)]
+struct HesitantHello;
+
+#[async_trait]
+impl Hello for HesitantHello {
+    async fn hello(&self, at: &Endpoint) -> Result<Answer, Error> {
+        tokio::task::yield_now().await;
+        let answer = ConnectHello.hello(at).await;
+        tokio::task::yield_now().await;
+        answer
+    }
+}
+
+/// Polls a future whenever it asks for it, and drops it when it has been polled so often and is not ready.
+async fn poll_at_most<T>(times: usize, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let mut polls = 0;
+    poll_fn(|cx| {
+        polls += 1;
+        match future.as_mut().poll(cx) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending if polls == times => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }
