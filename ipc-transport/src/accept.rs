@@ -1,25 +1,34 @@
 //! What to do when accepting fails: wait out a shortage, skip a lost connection, report the rest.
 
-use std::{io, time::Duration};
+use std::{future::poll_fn, io, pin::pin, time::Duration};
 
 use rustix::io::Errno;
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, Sleep, sleep_until},
+};
 
 /// Keeps a listener from spinning while the process has no descriptors left.
 ///
 /// The pause is kept here and not in the future of one `accept` call, so that a caller that drops and repeats the
 /// call in a `select!` waits as well.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct AcceptPause {
+    /// The runtime of the listener, which may be asked to accept outside of it.
+    runtime: Handle,
     until: Option<Instant>,
-    last: Duration,
+    pauses: Pauses,
 }
 
 impl AcceptPause {
+    pub(crate) fn new(runtime: Handle) -> Self {
+        Self { runtime, until: None, pauses: Pauses::default() }
+    }
+
     /// Waits until the pause is over; at once if there is none. Cancel safe.
     pub(crate) async fn over(&mut self) {
         if let Some(until) = self.until {
-            sleep_until(until).await;
+            self.sleep_until(until).await;
             self.until = None;
         }
     }
@@ -29,9 +38,9 @@ impl AcceptPause {
         match Errno::from_io_error(&error) {
             // No descriptor or no memory: somebody has to give some back first.
             Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                self.last = (self.last * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-                self.until = Some(Instant::now() + self.last);
-                tracing::warn!(%error, pause = ?self.last, "accepting pauses for lack of resources");
+                let pause = self.pauses.longer();
+                self.until = Some(Instant::now() + pause);
+                tracing::warn!(%error, ?pause, "accepting pauses for lack of resources");
                 None
             }
             // The connection that was waiting is gone, or the network reported a fault of its path; the listener
@@ -59,7 +68,37 @@ impl AcceptPause {
 
     /// Takes note that accepting works.
     pub(crate) fn succeeded(&mut self) {
-        self.last = Duration::ZERO;
+        self.pauses = Pauses::default();
+    }
+
+    /// Runs a future as the listener's runtime would, whoever polls.
+    pub(crate) async fn inside<T>(&self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            let _context = self.runtime.enter();
+            future.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Sleeps by the clock of the listener's runtime.
+    pub(crate) fn sleep_until(&self, time: Instant) -> Sleep {
+        let _context = self.runtime.enter();
+        sleep_until(time)
+    }
+}
+
+/// Pauses after failures, each twice as long as the one before, up to a second.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Pauses {
+    last: Duration,
+}
+
+impl Pauses {
+    /// The pause after one more failure.
+    pub(crate) fn longer(&mut self) -> Duration {
+        self.last = (self.last * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        self.last
     }
 }
 
@@ -72,7 +111,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn pauses_double_up_to_a_second_and_start_again_after_a_success() {
-        let mut pause = AcceptPause::default();
+        let mut pause = AcceptPause::new(Handle::current());
         let mut waited = Vec::new();
         for _ in 0..10 {
             assert!(pause.failed(Errno::MFILE.into()).is_none());
@@ -88,11 +127,20 @@ mod tests {
         assert_eq!(start.elapsed().as_millis(), 5);
     }
 
-    #[test]
-    fn a_lost_connection_does_not_end_the_listener_and_a_broken_listener_does() {
-        let mut pause = AcceptPause::default();
+    #[tokio::test]
+    async fn a_lost_connection_does_not_end_the_listener_and_a_broken_listener_does() {
+        let mut pause = AcceptPause::new(Handle::current());
         assert!(pause.failed(Errno::CONNABORTED.into()).is_none());
         assert!(pause.until.is_none());
         assert!(pause.failed(Errno::BADF.into()).is_some());
+    }
+
+    #[test]
+    fn a_pause_is_waited_for_outside_of_the_runtime() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut pause = AcceptPause::new(runtime.handle().clone());
+        assert!(pause.failed(Errno::MFILE.into()).is_none());
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(pin!(pause.over()).poll(&mut context).is_pending());
     }
 }

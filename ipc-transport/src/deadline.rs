@@ -22,9 +22,7 @@ impl Deadline {
     /// `timeout` from now, on the monotonic clock; [`Error::NoRuntime`] outside a tokio runtime.
     pub(crate) fn after(timeout: Duration) -> Result<Self, Error> {
         runtime()?;
-        let now = Instant::now();
-        // A timeout beyond what the clock can express is as good as thirty years.
-        Ok(Self(now.checked_add(timeout).unwrap_or(now + THIRTY_YEARS)))
+        Ok(Self(after(Instant::now(), timeout)))
     }
 
     /// Runs a future until the deadline.
@@ -47,9 +45,14 @@ impl Deadline {
     }
 }
 
-/// [`Error::NoRuntime`] outside a tokio runtime, where tokio's own types would panic.
-pub(crate) fn runtime() -> Result<(), Error> {
-    Handle::try_current().map(drop).map_err(|_| Error::NoRuntime)
+/// The time so long after another; one beyond what the clock can express is as good as thirty years.
+pub(crate) fn after(time: Instant, duration: Duration) -> Instant {
+    time.checked_add(duration).unwrap_or(time + THIRTY_YEARS)
+}
+
+/// The runtime that is running; [`Error::NoRuntime`] outside of one, where tokio's own types would panic.
+pub(crate) fn runtime() -> Result<Handle, Error> {
+    Handle::try_current().map_err(|_| Error::NoRuntime)
 }
 
 const THIRTY_YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);

@@ -89,13 +89,13 @@ impl TcpTransport {
         listener: std::net::TcpListener,
         options: &ListenOptions,
     ) -> Result<Box<dyn Listener>, Error> {
-        runtime()?;
+        let runtime = runtime()?;
         let failed = |error| Error::io_at("adopt", "a TCP socket", error);
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let listener = TcpListener::from_std(listener).map_err(failed)?;
         let acceptor =
-            TcpAcceptor { listener, address, transport: self.clone(), pause: AcceptPause::default() };
+            TcpAcceptor { listener, address, transport: self.clone(), pause: AcceptPause::new(runtime) };
         Ok(Box::new(TcpPlace { acceptor, local: Endpoint::tcp(address), access: options.access.clone() }))
     }
 
@@ -180,7 +180,6 @@ impl Transport for TcpTransport {
     }
 
     async fn listen(&self, at: &Endpoint, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {
-        runtime()?;
         let acceptor = TcpAcceptor::bind(self, at, options).await?;
         let local = Endpoint::tcp(acceptor.address);
         Ok(Box::new(TcpPlace { acceptor, local, access: options.access.clone() }))
@@ -203,6 +202,7 @@ impl TcpAcceptor {
         at: &Endpoint,
         options: &ListenOptions,
     ) -> Result<Self, Error> {
+        let runtime = runtime()?;
         let mut last = Error::NotFound { endpoint: at.to_string() };
         for address in resolve(at).await? {
             match bind(address, options.backlog).and_then(|listener| {
@@ -210,7 +210,7 @@ impl TcpAcceptor {
                 Ok((listener, local))
             }) {
                 Ok((listener, address)) => {
-                    let (transport, pause) = (transport.clone(), AcceptPause::default());
+                    let (transport, pause) = (transport.clone(), AcceptPause::new(runtime));
                     return Ok(Self { listener, address, transport, pause });
                 }
                 Err(error) => last = Error::io("listen", at, error),
@@ -232,7 +232,7 @@ impl TcpAcceptor {
     pub(crate) async fn accept_stream(&mut self) -> Result<(TcpStream, SocketAddr), Error> {
         loop {
             self.pause.over().await;
-            match self.listener.accept().await {
+            match self.pause.inside(self.listener.accept()).await {
                 Ok(accepted) => {
                     self.pause.succeeded();
                     return Ok(accepted);

@@ -35,7 +35,7 @@ pub use self::{
 use crate::{
     Access, ConnectOptions, Connection, ConnectionInfo, Endpoint, Error, Incoming, Limits, ListenOptions,
     Listener, PeerCertificate, PeerIdentity, TcpTransport, Transport,
-    deadline::{Deadline, runtime},
+    deadline::Deadline,
     tcp::{QuietStream, TcpAcceptor},
 };
 
@@ -143,7 +143,6 @@ impl Transport for TlsTransport {
     }
 
     async fn listen(&self, at: &Endpoint, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {
-        runtime()?;
         let server = self.server.clone().ok_or_else(|| tls_error(at, TlsError::NoServerConfig))?;
         let listener = TcpAcceptor::bind(&self.tcp, at, options).await?;
         Ok(Box::new(TlsListener {

@@ -69,7 +69,6 @@ impl UnixTransport {
         listener: std::os::unix::net::UnixListener,
         options: &ListenOptions,
     ) -> Result<Box<dyn Listener>, Error> {
-        runtime()?;
         listener::adopt(listener, options)
     }
 }
@@ -86,9 +85,9 @@ impl Transport for UnixTransport {
     }
 
     async fn listen(&self, at: &Endpoint, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {
-        runtime()?;
+        let runtime = runtime()?;
         let Some(path) = at.unix_path() else {
-            return listener::listen_abstract(at, options);
+            return listener::listen_abstract(at, options, runtime);
         };
         Lease::claim_site(Site::of_path(at, path)?, &self.lease).await?.listen(options)
     }

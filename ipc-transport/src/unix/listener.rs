@@ -6,33 +6,43 @@ use async_trait::async_trait;
 use socket2::SockAddr;
 use tokio::{
     net::{UnixListener, UnixStream},
-    time::{Instant, sleep_until},
+    runtime::Handle,
+    time::{Instant, Sleep},
 };
 
 use super::{Side, finish, publish};
 use crate::{
-    Access, Endpoint, Error, Incoming, Lease, ListenOptions, Listener, accept::AcceptPause,
-    deadline::runtime, endpoint::kernel_path, lease::FileId, watch::Watch,
+    Access, Endpoint, Error, Incoming, Lease, ListenOptions, Listener,
+    accept::{AcceptPause, Pauses},
+    deadline::{after, runtime},
+    endpoint::kernel_path,
+    lease::FileId,
+    watch::Watch,
 };
 
 /// Listens at the path of a lease, which the listener holds from then on.
 pub(crate) fn listen_with(lease: Lease, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {
-    runtime()?;
+    let runtime = runtime()?;
     let (listener, socket) = publish::publish(lease.site(), lease.stale(), options, lease.options())?;
     let local = lease.endpoint().clone();
-    let mut hold = Hold { lease, socket, watch: None, reclaim: None };
+    let mut hold = Hold { lease, socket, watch: None, reclaim: None, publish: None };
     hold.watch_files();
     Ok(Box::new(UnixAcceptor {
         listener: Some(listener),
         local,
         options: options.clone(),
         hold: Some(hold),
-        pause: AcceptPause::default(),
+        pause: AcceptPause::new(runtime.clone()),
+        runtime,
     }))
 }
 
 /// Listens at an abstract name, which the kernel gives to one listener at a time.
-pub(super) fn listen_abstract(at: &Endpoint, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {
+pub(super) fn listen_abstract(
+    at: &Endpoint,
+    options: &ListenOptions,
+    runtime: Handle,
+) -> Result<Box<dyn Listener>, Error> {
     let Some(name) = at.unix_abstract_name().and_then(|_| kernel_path(at)) else {
         return Err(Error::UnknownScheme { scheme: at.scheme().to_owned() });
     };
@@ -47,7 +57,8 @@ pub(super) fn listen_abstract(at: &Endpoint, options: &ListenOptions) -> Result<
         local: at.clone(),
         options: options.clone(),
         hold: None,
-        pause: AcceptPause::default(),
+        pause: AcceptPause::new(runtime.clone()),
+        runtime,
     }))
 }
 
@@ -56,6 +67,7 @@ pub(super) fn adopt(
     listener: std::os::unix::net::UnixListener,
     options: &ListenOptions,
 ) -> Result<Box<dyn Listener>, Error> {
+    let runtime = runtime()?;
     let failed = |error| Error::io_at("adopt", "a Unix socket", error);
     listener.set_nonblocking(true).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
@@ -68,7 +80,8 @@ pub(super) fn adopt(
         local,
         options: options.clone(),
         hold: None,
-        pause: AcceptPause::default(),
+        pause: AcceptPause::new(runtime.clone()),
+        runtime,
     }))
 }
 
@@ -94,6 +107,8 @@ struct UnixAcceptor {
     /// `None` for an abstract name, and for a socket that is not ours.
     hold: Option<Hold>,
     pause: AcceptPause,
+    /// Where everything is registered, whoever polls.
+    runtime: Handle,
 }
 
 /// The lease of a listener, its socket, and what is known about trouble with them.
@@ -105,13 +120,18 @@ struct Hold {
     /// files are looked at on every accept anyway.
     watch: Option<Watch>,
     reclaim: Option<Reclaim>,
+    /// When to make the socket anew, if that failed, and how long to wait should it fail again.
+    publish: Option<(Instant, Pauses)>,
 }
 
 /// An attempt to get the lease back after its lock file was replaced.
 #[derive(Debug, Clone, Copy)]
 struct Reclaim {
     next: Instant,
-    until: Instant,
+    /// When to give up if somebody else has it still then; `None` until somebody was found to have it.
+    until: Option<Instant>,
+    /// After failures that say nothing of who has it.
+    pauses: Pauses,
 }
 
 /// What a look at the files of a lease came to.
@@ -135,17 +155,20 @@ impl Listener for UnixAcceptor {
     async fn accept(&mut self) -> Result<Incoming, Error> {
         loop {
             let look_again = self.tend()?;
-            let Self { listener, hold, pause, local, options } = self;
+            let Self { listener, hold, pause, local, options, runtime } = self;
+            let look_again = look_again.map(|time| pause.sleep_until(time));
             let Some(listener) = listener else { return Err(lost(local)) };
             tokio::select! {
                 accepted = accept(listener, pause) => match accepted {
-                    Ok(stream) => return Ok(incoming(stream, local.clone(), options.access.clone())),
+                    Ok(stream) => {
+                        return Ok(incoming(stream, local.clone(), options.access.clone(), runtime.clone()));
+                    }
                     Err(error) => if let Some(error) = pause.failed(error) {
                         return Err(Error::io("accept", local, error));
                     },
                 },
                 () = files_changed(hold.as_ref()) => {}
-                () = at(look_again) => {}
+                () = elapsed(look_again) => {}
             }
         }
     }
@@ -159,18 +182,36 @@ impl UnixAcceptor {
     /// Looks after the lease; gives the time when to look again, if there is trouble.
     fn tend(&mut self) -> Result<Option<Instant>, Error> {
         let (Some(hold), Some(_)) = (&mut self.hold, &self.listener) else { return Ok(None) };
+        let _context = self.runtime.enter();
         match hold.look() {
             State::Held => Ok(None),
             State::Reclaiming(next) => Ok(Some(next)),
             State::Unpublished => {
-                tracing::warn!(endpoint = %self.local, "the socket was removed; it is made anew");
-                let (listener, socket) =
-                    publish::publish(hold.lease.site(), None, &self.options, hold.lease.options())?;
-                // Diallers that wait in the old one's backlog see it closed and dial again.
-                self.listener = Some(listener);
-                hold.socket = socket;
-                hold.watch_files();
-                Ok(None)
+                let now = Instant::now();
+                let mut pauses = Pauses::default();
+                match hold.publish {
+                    Some((next, _)) if now < next => return Ok(Some(next)),
+                    Some((_, so_far)) => pauses = so_far,
+                    None => tracing::warn!(endpoint = %self.local, "the socket was removed; it is made anew"),
+                }
+                match publish::publish(hold.lease.site(), None, &self.options, hold.lease.options()) {
+                    Ok((listener, socket)) => {
+                        // Diallers that wait in the old one's backlog see it closed and dial again.
+                        self.listener = Some(listener);
+                        hold.socket = socket;
+                        hold.publish = None;
+                        hold.watch_files();
+                        Ok(None)
+                    }
+                    // Somebody who does not respect the lease put something there.
+                    Err(error @ (Error::AddrInUse { .. } | Error::Obstructed { .. })) => Err(error),
+                    Err(error) => {
+                        let next = now + pauses.longer();
+                        tracing::debug!(%error, "the socket could not be made anew");
+                        hold.publish = Some((next, pauses));
+                        Ok(Some(next))
+                    }
+                }
             }
             State::Lost => {
                 self.listener = None;
@@ -206,23 +247,28 @@ impl Hold {
     fn look(&mut self) -> State {
         if !self.lease.is_intact() {
             let now = Instant::now();
-            let reclaim = *self.reclaim.get_or_insert_with(|| {
+            let reclaim = self.reclaim.get_or_insert_with(|| {
                 tracing::warn!(endpoint = %self.lease.endpoint(), "the lock file was replaced; claiming again");
-                Reclaim { next: now, until: now + self.lease.options().reclaim }
+                Reclaim { next: now, until: None, pauses: Pauses::default() }
             });
             if now < reclaim.next {
                 return State::Reclaiming(reclaim.next);
             }
             match self.lease.try_reclaim() {
                 Ok(true) => self.watch_files(),
-                Ok(false) | Err(_) if now >= reclaim.until => return State::Lost,
-                failed => {
-                    if let Err(error) = failed {
-                        tracing::debug!(%error, "claiming again failed");
+                Ok(false) => {
+                    let patience = self.lease.options().reclaim;
+                    if now >= *reclaim.until.get_or_insert_with(|| after(now, patience)) {
+                        return State::Lost;
                     }
-                    let next = now + Duration::from_millis(fastrand::u64(10..=50));
-                    self.reclaim = Some(Reclaim { next, ..reclaim });
-                    return State::Reclaiming(next);
+                    reclaim.next = now + Duration::from_millis(fastrand::u64(10..=50));
+                    return State::Reclaiming(reclaim.next);
+                }
+                // Nobody was found to have it; a shortage, or what stands in the way, goes by.
+                Err(error) => {
+                    reclaim.next = now + reclaim.pauses.longer();
+                    tracing::debug!(%error, "claiming again failed");
+                    return State::Reclaiming(reclaim.next);
                 }
             }
         }
@@ -254,7 +300,7 @@ impl Hold {
 
 async fn accept(listener: &UnixListener, pause: &mut AcceptPause) -> io::Result<UnixStream> {
     pause.over().await;
-    let (stream, _) = listener.accept().await?;
+    let (stream, _) = pause.inside(listener.accept()).await?;
     pause.succeeded();
     Ok(stream)
 }
@@ -266,16 +312,20 @@ async fn files_changed(hold: Option<&Hold>) {
     }
 }
 
-async fn at(time: Option<Instant>) {
+async fn elapsed(time: Option<Sleep>) {
     match time {
-        Some(time) => sleep_until(time).await,
+        Some(time) => time.await,
         None => std::future::pending().await,
     }
 }
 
-fn incoming(stream: UnixStream, local: Endpoint, access: Access) -> Incoming {
+fn incoming(stream: UnixStream, local: Endpoint, access: Access, runtime: Handle) -> Incoming {
     let remote = local.clone();
-    Incoming::new(remote, async move { finish(stream, &access, Side::Acceptor, &local) })
+    Incoming::new(remote, async move {
+        // It may be established outside of the runtime to which the socket belongs.
+        let _context = runtime.enter();
+        finish(stream, &access, Side::Acceptor, &local)
+    })
 }
 
 fn lost(endpoint: &Endpoint) -> Error {

@@ -5,6 +5,7 @@ use std::{
     future::{Future as _, poll_fn},
     pin::pin,
     process::{Command, Stdio},
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -94,6 +95,46 @@ pub(crate) async fn starve(at: &str) {
     let mut word = [0; 7];
     reader.read_exact(&mut word).await.unwrap();
     writer.write_all(&word).await.unwrap();
+    say("recovered");
+}
+
+/// The same for a listener that has to make its socket anew: it waits until there are descriptors for it.
+#[test]
+fn a_removed_socket_is_made_anew_after_a_shortage_of_descriptors() {
+    let role = Role::start("starve_holder", &[]);
+    assert_eq!(role.hear(), "recovered");
+    assert!(role.finish());
+}
+
+pub(crate) async fn starve_holder() {
+    let directory = TempDir::new();
+    let at = directory.endpoint("a.sock");
+    let mut listener = listen(&at).await.unwrap();
+    limit_descriptors(64);
+    std::fs::remove_file(directory.file("a.sock")).unwrap();
+    let mut hoard = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        hoard.push(file);
+    }
+    let mut accept = Box::pin(listener.accept());
+    for _ in 0..3 {
+        poll_fn(|cx| match accept.as_mut().poll(cx) {
+            Poll::Pending => Poll::Ready(()),
+            Poll::Ready(outcome) => panic!("{outcome:?}"),
+        })
+        .await;
+    }
+    hoard.clear();
+    let dialling = async {
+        loop {
+            match connect(&at).await {
+                Ok(connection) => break connection,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let (_dialled, accepted) = watchdog(async { tokio::join!(dialling, accept) }).await;
+    accepted.unwrap().establish().await.unwrap();
     say("recovered");
 }
 

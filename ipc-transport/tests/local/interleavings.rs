@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    path::Path,
     sync::mpsc,
     thread,
     time::Duration,
@@ -229,6 +230,54 @@ async fn a_lost_lease_stays_lost() {
         assert!(listener.local_endpoint() == &at);
     }
     drop(usurper);
+}
+
+/// What stands in the way of the lock file is nobody's claim: the holder serves on, for as long as it takes.
+#[tokio::test]
+async fn a_holder_that_cannot_claim_again_for_another_reason_serves_on() {
+    let directory = TempDir::new();
+    let at = directory.endpoint("a.sock");
+    let lock = directory.file("a.sock.lock");
+    let options = LeaseOptions::default().with_reclaim(Duration::ZERO);
+    let listener = UnixTransport::new().lease(options).listen(&at, &ListenOptions::default()).await.unwrap();
+    let serving = tokio::spawn(serve_echo(listener));
+    fs::create_dir(directory.file("away")).unwrap();
+    exchange(&directory.file("away"), &lock);
+    for _ in 0..3 {
+        watchdog(async { echo(connect(&at).await.unwrap(), b"serving").await.unwrap() }).await;
+    }
+    fs::remove_dir(&lock).unwrap();
+    watchdog(async {
+        while !is_locked(&directory) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    watchdog(async { echo(connect(&at).await.unwrap(), b"serving").await.unwrap() }).await;
+    serving.abort();
+}
+
+fn exchange(one: &Path, other: &Path) {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
+}
+
+/// A time beyond what the clock can express.
+#[tokio::test]
+async fn a_holder_may_claim_again_for_ever() {
+    let directory = TempDir::new();
+    let at = directory.endpoint("a.sock");
+    let options = LeaseOptions::default().with_reclaim(Duration::MAX);
+    let listener = UnixTransport::new().lease(options).listen(&at, &ListenOptions::default()).await.unwrap();
+    let serving = tokio::spawn(serve_echo(listener));
+    let usurper = replace_lock(&directory);
+    for _ in 0..3 {
+        watchdog(async { echo(connect(&at).await.unwrap(), b"serving").await.unwrap() }).await;
+    }
+    assert!(!serving.is_finished());
+    drop(usurper);
+    serving.abort();
 }
 
 /// Removes the lock file and locks a new one at once, so that the holder cannot.

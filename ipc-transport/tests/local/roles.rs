@@ -23,6 +23,7 @@ fn play() {
             "serve_name" => serve_name(&arguments[0], &arguments[1]).await,
             "stop_at" => stop_at(&arguments[0], &arguments[1]).await,
             "leave_to_fork" => leave_to_fork(&arguments[0], &arguments[1]).await,
+            "starve_holder" => super::descriptors::starve_holder().await,
             "starve" => super::descriptors::starve(&arguments[0]).await,
             "stranger" => stranger(&arguments[0]).await,
             "open_app" => match RuntimeDirectory::open("app") {

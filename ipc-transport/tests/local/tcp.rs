@@ -4,7 +4,7 @@ use ipc_transport::{
     Access, ConnectOptions, Endpoint, Error, ListenOptions, PeerIdentity, TcpTransport, Transport as _,
 };
 
-use super::support::{echo, serve_echo, watchdog};
+use super::support::{echo, run_outside, serve_echo, watchdog};
 
 async fn listen(at: &str) -> Result<Box<dyn ipc_transport::Listener>, Error> {
     TcpTransport::new().listen(&at.parse().unwrap(), &ListenOptions::default()).await
@@ -25,6 +25,16 @@ async fn port_zero_becomes_a_real_port() {
     assert_eq!(connection.info().peer, PeerIdentity::Unknown);
     watchdog(echo(connection, b"tcp")).await.unwrap();
     serving.abort();
+}
+
+#[test]
+fn accepting_and_establishing_go_on_outside_of_the_runtime() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let mut listener = runtime.block_on(listen("tcp://127.0.0.1:0")).unwrap();
+    let to = listener.local_endpoint().clone();
+    let dialled = runtime.spawn(watchdog(async move { connect(&to).await.unwrap() }));
+    run_outside(async { listener.accept().await.unwrap().establish().await.unwrap() });
+    runtime.block_on(dialled).unwrap();
 }
 
 #[tokio::test]

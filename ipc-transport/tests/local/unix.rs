@@ -7,7 +7,7 @@ use ipc_transport::{
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::support::{Role, TempDir, connect, echo, listen, say, serve_echo, watchdog};
+use super::support::{Role, TempDir, connect, echo, listen, run_outside, say, serve_echo, watchdog};
 
 #[tokio::test]
 async fn both_sides_know_who_the_other_is() {
@@ -151,6 +151,45 @@ fn outside_a_runtime_there_is_an_error_and_no_panic() {
         assert!(matches!(&polled, std::task::Poll::Ready(Some(Error::NoRuntime))), "{polled:?}");
     }
     assert!(directory.list().is_empty());
+}
+
+/// Whatever a listener has to do, with or without trouble, its own runtime serves for it.
+#[test]
+fn accepting_and_establishing_go_on_outside_of_the_runtime() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let directory = TempDir::new();
+    let at = directory.endpoint("a.sock");
+    let mut listener = runtime.block_on(listen(&at)).unwrap();
+    let mut accept_one = || {
+        let to = at.clone();
+        let dialled = runtime.spawn(watchdog(async move {
+            loop {
+                match connect(&to).await {
+                    Ok(connection) => break echo(connection, b"inside").await.unwrap(),
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        }));
+        run_outside(async {
+            let connection = listener.accept().await.unwrap().establish().await.unwrap();
+            let (mut reader, mut writer, _) = connection.into_parts();
+            let mut word = [0; 6];
+            reader.read_exact(&mut word).await.unwrap();
+            writer.write_all(&word).await.unwrap();
+        });
+        runtime.block_on(dialled).unwrap();
+    };
+    accept_one();
+    // Somebody else has the lock, so the listener looks again and again.
+    let usurper = fs::File::create(directory.file("new")).unwrap();
+    usurper.try_lock().unwrap();
+    fs::rename(directory.file("new"), directory.file("a.sock.lock")).unwrap();
+    accept_one();
+    drop(usurper);
+    fs::remove_file(directory.file("a.sock.lock")).unwrap();
+    accept_one();
+    fs::remove_file(directory.file("a.sock")).unwrap();
+    accept_one();
 }
 
 /// a deadline is kept by the monotonic clock, which a paused one stands for here.
