@@ -7,7 +7,7 @@ use ipc_pipeline::protocol::{
     Taken,
 };
 use ipc_testkit::{
-    pair::{Pair, PairConfig, Step, configs, scripts},
+    pair::{Pair, PairConfig, Step, Violation, configs, scripts},
     process::rounds,
     proptest::{
         prelude::*,
@@ -38,6 +38,27 @@ fn nothing_is_lost_doubled_reordered_or_wrongly_flagged() {
     let ci = if cfg!(debug_assertions) { 4_000 } else { 20_000 };
     for seed in rounds(ci, 1_000_000) {
         run(seed, 80);
+    }
+}
+
+/// The oracle has teeth: what is released before the application is done with it is seen at once, in both ack modes.
+#[test]
+fn the_oracle_sees_a_release_without_a_take_or_an_ack() {
+    for (explicit, taken, acked) in [(false, 0, 0), (false, 1, 0), (true, 2, 0), (true, 2, 1)] {
+        let mut config = PairConfig::default();
+        config.incoming.explicit = explicit;
+        let mut pair = Pair::new(config);
+        for step in [Step::Dial, Step::Send(10), Step::Send(10), Step::Write(100), Step::Forward(100)] {
+            pair.step(step).unwrap();
+        }
+        pair.step(Step::Take(taken)).unwrap();
+        for _ in 0..acked {
+            pair.step(Step::Ack(0)).unwrap();
+        }
+        let forged = Control::Ack { released: 2, max_values: u64::MAX, max_bytes: u64::MAX };
+        pair.sender().handle_control(forged).unwrap();
+        let outcome = pair.step(Step::Tick);
+        assert!(matches!(outcome, Err(Violation::ReleasedEarly { .. })), "explicit {explicit}: {outcome:?}");
     }
 }
 

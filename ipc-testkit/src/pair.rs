@@ -1,7 +1,7 @@
 //! Two link machines and a wire that is cut anywhere: the whole protocol in one thread, without a clock.
 //!
 //! [`Pair`] carries out scripts of [`Step`]s and keeps the oracle: what was accepted, what was written, what was
-//! handed out by which incarnation, with which flag. Every rule of the link that can be stated in one sentence is a
+//! handed out by which incarnation, with which flag, and what was acked. Every rule of the link that can be stated in one sentence is a
 //! [`Violation`].
 
 mod application;
@@ -61,10 +61,14 @@ pub struct Pair {
     accepted: BTreeMap<(SessionId, u64), usize>,
     /// Which incarnations handed a value out.
     handed: BTreeMap<(SessionId, u64), BTreeSet<u64>>,
+    /// What the applications of all incarnations acked.
+    acked: BTreeSet<(SessionId, u64)>,
     /// What the current session has written.
     written: Written,
     /// Numbers that receivers of the current session were told are dropped.
     skipped: BTreeSet<u64>,
+    /// Numbers of the current session below this one are known to be rightly released.
+    settled_below: u64,
     hellos: Vec<Hello>,
     finished: bool,
 }
@@ -81,8 +85,10 @@ impl Pair {
             wire: None,
             accepted: BTreeMap::new(),
             handed: BTreeMap::new(),
+            acked: BTreeSet::new(),
             written: Written::default(),
             skipped: BTreeSet::new(),
+            settled_below: 0,
             hellos: Vec::new(),
             finished: false,
             config,

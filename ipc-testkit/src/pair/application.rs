@@ -84,11 +84,12 @@ impl Pair {
     }
 
     pub(super) fn ack(&mut self, which: u8) {
-        for record in self.records.values_mut() {
+        for (session, record) in &mut self.records {
             if !record.held.is_empty() {
                 let index = usize::from(which) % record.held.len();
                 let number = record.held.swap_remove(index);
                 record.acked.insert(number);
+                self.acked.insert((*session, number));
                 record.machine.handle_taken(record.taken);
                 record.machine.handle_acked(number);
             }

@@ -1,6 +1,9 @@
 //! What happens to the connection and to the two processes: greetings, bytes under way, cuts and deaths.
 
-use std::{collections::VecDeque, io::IoSlice};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    io::IoSlice,
+};
 
 use ipc_pipeline::protocol::{
     ControlReader, FrameReader, Hello, Incoming, Outgoing, PREAMBLE_LEN, Refusal, SessionId,
@@ -95,9 +98,9 @@ impl Pair {
         self.disconnect();
         self.records.clear();
         self.incarnation += 1;
-        // What dead senders had transferred and it had not handed out dies with it.
-        let (session, handed) = (self.sender.session(), &self.handed);
-        self.accepted.retain(|id, _| id.0 == session || handed.contains_key(id));
+        // What dead senders had transferred and its application was not done with dies with it.
+        let living = self.sender.session();
+        self.lose_unless(|id, _| id.0 == living);
     }
 
     pub(super) fn sender_dies(&mut self) {
@@ -105,16 +108,21 @@ impl Pair {
         // What had been accepted and not transferred dies with its sender.
         let session = self.sender.session();
         let received = self.records.get(&session).map_or(0, |record| record.machine.received());
-        let (handed, skipped) = (&self.handed, &self.skipped);
-        self.accepted.retain(|id, _| {
-            id.0 != session || handed.contains_key(id) || id.1 <= received && !skipped.contains(&id.1)
-        });
+        self.lose_unless(|id, skipped| id.0 != session || id.1 <= received && !skipped.contains(&id.1));
+        self.settled_below = 0;
         self.sessions += 1;
         self.sender = Outgoing::new(SessionId::from_bits(self.sessions), self.config.outgoing.clone());
         self.written = Written::default();
         self.skipped.clear();
         self.hellos.clear();
         self.finished = false;
+    }
+
+    /// Nobody can hand these values out any more, and nobody needs to.
+    fn lose_unless(&mut self, is_kept: impl Fn((SessionId, u64), &BTreeSet<u64>) -> bool) {
+        let mut accepted = std::mem::take(&mut self.accepted);
+        accepted.retain(|id, _| self.is_done(*id) || is_kept(*id, &self.skipped));
+        self.accepted = accepted;
     }
 
     pub(super) fn forget(&mut self) {

@@ -1,11 +1,11 @@
 //! What must hold after every step, and what must hold in the end.
 
-use ipc_pipeline::protocol::{End, FLOOR_BYTES};
+use ipc_pipeline::protocol::{End, FLOOR_BYTES, SessionId};
 
 use super::{Pair, Violation};
 
 impl Pair {
-    pub(super) fn check(&self) -> Result<(), Violation> {
+    pub(super) fn check(&mut self) -> Result<(), Violation> {
         let pending = self.sender.pending();
         if pending > self.config.outgoing.capacity.get() || self.budget.used() > self.config.budget {
             return Err(Violation::Unbounded);
@@ -23,7 +23,37 @@ impl Pair {
                 return Err(Violation::Unbounded);
             }
         }
+        self.check_released()
+    }
+
+    /// Nothing is released before the application is done with it, by the receiver's word and at the sender.
+    fn check_released(&mut self) -> Result<(), Violation> {
+        let explicit = self.config.incoming.explicit;
+        for (session, record) in &mut self.records {
+            let undone = record.oldest_undone(explicit);
+            // What was acked before a recovery is not released before it has come again.
+            let first_unreleasable = undone.min(record.machine.received() + 1);
+            if record.machine.released() >= first_unreleasable {
+                return Err(Violation::ReleasedEarly { value: (*session, first_unreleasable) });
+            }
+        }
+        let (session, lowest) = (self.sender.session(), self.sender.lowest());
+        // What was never written can only have been dropped, which the end of the script looks at.
+        let written = self.written.begun.range(self.settled_below..lowest);
+        if let Some(number) = written.copied().find(|number| !self.is_done((session, *number))) {
+            return Err(Violation::ReleasedEarly { value: (session, number) });
+        }
+        self.settled_below = lowest;
         Ok(())
+    }
+
+    /// Whether nobody need see this value any more: an application acked it, or took it in automatic mode.
+    pub(super) fn is_done(&self, value: (SessionId, u64)) -> bool {
+        if self.config.incoming.explicit {
+            self.acked.contains(&value)
+        } else {
+            self.handed.contains_key(&value)
+        }
     }
 
     pub(super) fn check_complete(&self) -> Result<(), Violation> {
@@ -34,7 +64,7 @@ impl Pair {
         if self.finished && self.sender.end() != Some(&End::Finished) {
             return Err(Violation::Unfinished);
         }
-        for value in self.accepted.keys().filter(|value| !self.handed.contains_key(value)) {
+        for value in self.accepted.keys().filter(|value| !self.is_done(**value)) {
             if value.0 != session || !self.skipped.contains(&value.1) {
                 return Err(Violation::Lost { value: *value });
             }

@@ -16,6 +16,10 @@ pub(super) struct Record {
     pub(super) last: u64,
     pub(super) seen: BTreeSet<u64>,
     pub(super) acked: BTreeSet<u64>,
+    /// Numbers that this incarnation was told are dropped.
+    pub(super) skipped: BTreeSet<u64>,
+    /// Everything up to here the machine may call released.
+    pub(super) done_until: u64,
     /// The highest number written to any connection before this incarnation met the session.
     pub(super) met_at: u64,
 }
@@ -33,12 +37,14 @@ impl Record {
     pub(super) fn new(machine: Incoming, met_at: u64) -> Self {
         Self {
             taken: machine.taken(),
+            done_until: machine.released(),
             machine,
             untaken: VecDeque::new(),
             held: Vec::new(),
             last: 0,
             seen: BTreeSet::new(),
             acked: BTreeSet::new(),
+            skipped: BTreeSet::new(),
             met_at,
         }
     }
@@ -46,6 +52,16 @@ impl Record {
     /// Bytes of frames that wait to be taken.
     pub(super) fn untaken_bytes(&self) -> u64 {
         self.untaken.iter().map(|value| value.frame_len).sum()
+    }
+
+    /// The oldest number that is not done with: not taken, or not acked in explicit mode, and not dropped either.
+    pub(super) fn oldest_undone(&mut self, explicit: bool) -> u64 {
+        let done = if explicit { &self.acked } else { &self.seen };
+        let is_done = |number| done.contains(&number) || self.skipped.contains(&number);
+        while is_done(self.done_until + 1) {
+            self.done_until += 1;
+        }
+        self.done_until + 1
     }
 
     pub(super) fn arrive(&mut self, arrival: Arrival, skipped: &mut BTreeSet<u64>) {
@@ -79,6 +95,7 @@ impl Record {
                 Ok(Some(Kind::Skip)) => {
                     if let Ok(Control::Skip { count }) = Control::decode(Kind::Skip, payload) {
                         skipped.extend(number..number + count);
+                        self.skipped.extend(number..number + count);
                         number += count;
                     }
                 }

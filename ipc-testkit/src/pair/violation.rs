@@ -52,6 +52,12 @@ pub enum Violation {
     Restless,
     /// An end that announced itself was not confirmed.
     Unfinished,
+    /// A value was released, here or by the receiver's word, before its application took it, or acked it in explicit
+    /// mode; or a dropped number before everything ahead of it was.
+    ReleasedEarly {
+        /// The session and the value's number.
+        value: (SessionId, u64),
+    },
     /// The sender's counts do not add up.
     Miscounted {
         /// What is pending.
