@@ -136,8 +136,8 @@ async fn a_role_does_not_outlive_a_killed_parent() {
     assert!(runs(grandchild));
     grandparent.kill();
     let gone = async {
-        // Nothing tells the end of a process that is no child of ours, so it is looked for.
         while runs(grandchild) {
+            // Sleeps between two looks: nothing tells the end of a process that is no child of ours.
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };

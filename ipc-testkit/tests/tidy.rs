@@ -193,6 +193,14 @@ fn no_test_asserts_that_something_was_quick() {
     assert_absent(tests, &["elapsed() <"], "machines are slow; await the event under a watchdog");
 }
 
+/// Under paused time a sleep is an event like others; elsewhere it hopes that something has happened meanwhile.
+#[test]
+fn no_test_sleeps_in_real_time_without_a_reason() {
+    let sleeps =
+        sources().filter(|source| source.is_in("tests")).flat_map(|source| source.unexplained_sleeps());
+    assert_none(sleeps, "await the event, pause the time, or say why: `// Sleeps …` on the line or above it");
+}
+
 #[test]
 fn no_file_names_a_place_of_one_machine() {
     let roots = [["/wo", "rk/"], ["/tm", "p/h/"], ["/tm", "p/target"], ["/ro", "ot/"], ["/ho", "me/"]];

@@ -78,6 +78,7 @@ impl Stage {
             if pause.is_zero() {
                 tokio::task::yield_now().await;
             } else {
+                // Sleeps in the paused time of the test that plays it.
                 sleep(pause).await;
             }
         }

@@ -154,6 +154,7 @@ async fn no_tasks() {
 /// Waits for something that no event tells of.
 pub(crate) async fn until(mut condition: impl FnMut() -> bool) {
     while !condition() {
+        // Sleeps between two looks: there is nothing to await.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

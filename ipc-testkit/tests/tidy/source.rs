@@ -47,6 +47,27 @@ impl Source {
             .collect()
     }
 
+    /// Where a test sleeps outside of an item that pauses the time, without a comment on the line or above it that
+    /// begins with "Sleeps" and says why.
+    pub(crate) fn unexplained_sleeps(&self) -> Vec<String> {
+        let (mut places, mut paused, mut above) = (Vec::new(), false, "");
+        for ((number, code), line) in self.code().zip(self.text.lines()) {
+            paused |=
+                ["paused(true)", "start_paused = true", " paused("].iter().any(|word| code.contains(word));
+            let sleeps = ["sleep(", "sleep_until("].iter().any(|word| code.contains(word));
+            let explained = line.contains("// Sleeps ") || above.trim_start().starts_with("// Sleeps ");
+            // The files of this test name what they forbid.
+            if sleeps && !paused && !explained && !self.path.contains("tests/tidy") {
+                places.push(format!("{}:{number}: {}", self.path, line.trim()));
+            }
+            if line.starts_with('}') {
+                paused = false;
+            }
+            above = line;
+        }
+        places
+    }
+
     pub(crate) fn functions(&self) -> Vec<Function> {
         let lines: Vec<&str> = self.text.lines().collect();
         let mut functions = Vec::new();
@@ -221,6 +242,13 @@ fn this_search_sees_what_it_should() {
     assert!(source.code().any(|(_, line)| line.contains("http://x")));
     assert!(source.places_of(&["unbounded"]).is_empty(), "it stands in a comment");
     assert_eq!(source.places_of(&["http"]), ["crate/src/a.rs:9: let url = \"http://x\";"]);
+    let sleepy = Source {
+        path: "crate/tests/a.rs".to_owned(),
+        text: "fn a() {\n    paused(async {\n        sleep(1);\n    });\n}\n\nfn b() {\n    sleep(2);\n    // Sleeps \
+               well.\n    sleep(3);\n}\n"
+            .to_owned(),
+    };
+    assert_eq!(sleepy.unexplained_sleeps(), ["crate/tests/a.rs:8: sleep(2);"]);
     assert_eq!(
         promises("/// 1. `a_b`: text\n///    `c`\n/// 2. `d`: x"),
         [(1, "a_b".to_owned()), (2, "d".to_owned())]

@@ -117,6 +117,7 @@ fn end_with_parent() {
     let parent: Option<Pid> = getppid();
     thread::spawn(move || {
         loop {
+            // Sleeps between two looks, until nobody needs this process any more.
             thread::sleep(Duration::from_millis(200));
             if getppid() != parent {
                 std::process::exit(1);
