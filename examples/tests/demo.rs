@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use ipc_testkit::process::rounds;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -319,17 +320,15 @@ fn an_interrupt_ends_the_fleet_and_cleans_up() {
     place.assert_clean();
 }
 
-/// 5 runs; 200 with `IPC_STRESS=full`. A failure prints the seed of its run for `--seed`.
+/// 5 runs; 200 with `IPC_STRESS=full`. The seed of a run is also what `--seed` takes.
 #[test]
 fn sigkill_of_the_consumer_at_random_instants_loses_nothing() {
-    let full = std::env::var("IPC_STRESS").is_ok_and(|value| value == "full");
-    let runs = if full { 200 } else { 5 };
     let place = Place::new();
     let input = place.tree();
     let mut sums = [("kills", 0), ("redelivered", 0), ("torn", 0), ("reconnects", 0), ("sent", 0)];
-    for run in 1..=runs {
-        let seed = fastrand::u64(..=u64::from(u32::MAX)).to_string();
-        println!("run {run} of {runs}: seed {seed}");
+    let mut runs = 0;
+    for run in rounds(5, 200) {
+        let seed = run.to_string();
         // By turns the files of the test and this repository, with two kills and three.
         let mut arguments = vec!["--json", "--seed", &seed, "--kill-within", "250"];
         arguments.extend(["--kills", if run % 3 == 0 { "3" } else { "2" }]);
@@ -338,6 +337,7 @@ fn sigkill_of_the_consumer_at_random_instants_loses_nothing() {
         }
         let report = place.run(&arguments).assert_clean_run();
         sums.iter_mut().for_each(|(key, sum)| *sum += report[*key].as_u64().unwrap());
+        runs += 1;
     }
     println!("{runs} runs: {sums:?}, nothing lost, duplicated or reordered");
 }

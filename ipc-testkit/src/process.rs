@@ -53,7 +53,7 @@ use tokio::{sync::watch, time::timeout};
 use self::lines::Lines;
 pub use self::{
     parent::{Parent, enter},
-    rounds::{Rounds, rounds},
+    rounds::{Rounds, repetitions, rounds},
     temporary::TempDir,
     usage::{open_descriptors, resident_bytes, threads},
 };

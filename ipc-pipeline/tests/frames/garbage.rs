@@ -6,7 +6,7 @@ use ipc_pipeline::protocol::{
     Answer, Control, ControlReader, Header, Hello, Outgoing, OutgoingConfig, PREAMBLE_LEN, Preamble,
     SessionId, Welcome,
 };
-use ipc_testkit::proptest::prelude::*;
+use ipc_testkit::{process::repetitions, proptest::prelude::*};
 
 use super::support::{Receiving, raw};
 
@@ -103,11 +103,10 @@ fn write_some(machine: &mut Outgoing, most: usize) {
     }
 }
 
-/// How many cases; `IPC_STRESS=full` runs a hundred times as many.
+/// As many cases as `IPC_STRESS` says; `full` runs a hundred times as many.
 pub(crate) fn cases() -> ProptestConfig {
-    let full = std::env::var("IPC_STRESS").is_ok_and(|value| value == "full");
     ProptestConfig {
-        cases: if full { 200_000 } else { 2_000 },
+        cases: repetitions(2_000, 200_000).try_into().unwrap(),
         failure_persistence: None,
         ..ProptestConfig::default()
     }

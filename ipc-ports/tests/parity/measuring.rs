@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ipc_ports::{OutgoingPort, PortConfig, RecvError, Status};
-use ipc_testkit::process::{self, Role, open_descriptors, resident_bytes, threads};
+use ipc_testkit::process::{self, Role, open_descriptors, repetitions, resident_bytes, threads};
 use ipc_transport::Raw;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -22,14 +22,15 @@ const MIB: u64 = 1024 * 1024;
 /// What a process may grow by on account of its allocator, its stacks and the pages of its code that it touches.
 const SLACK: u64 = 12 * MIB;
 
-fn full() -> bool {
-    std::env::var("IPC_STRESS").is_ok_and(|value| value == "full")
+/// How many values to offer: more than any buffer takes, whatever `IPC_STRESS` says.
+fn values() -> u64 {
+    repetitions(50_000, 1_000_000).max(20_000)
 }
 
 /// P-29.
 #[test]
 fn memory_is_bounded_by_the_capacity_while_the_consumer_sleeps() {
-    let count = if full() { 1_000_000 } else { 50_000 };
+    let count = values();
     processes(|site| async move {
         let mut consumer = consumer(&site, "consumer", 16_384).await;
         let mut producer = producer(&site, "producer", 1_000, Policy::Wait, "consumer").await;
@@ -57,7 +58,7 @@ fn memory_is_bounded_by_the_capacity_while_the_consumer_sleeps() {
 ///
 #[test]
 fn the_senders_memory_is_bounded_under_every_policy_while_the_receiver_stands_still() {
-    let count = if full() { 1_000_000 } else { 50_000 };
+    let count = values();
     processes(|site| async move {
         let consumer = consumer(&site, "consumer", 16_384).await;
         consumer.stop();
@@ -124,7 +125,8 @@ async fn count_cycles(site: Site) {
     let out = one.outgoing::<u64>("OUT").unwrap();
     out.connect("process2", "IN").unwrap();
     let own = std::process::id();
-    let cycles = if full() { 1_000 } else { 300 };
+    // Fewer would be over before everything has its final size.
+    let cycles = repetitions(300, 1_000).max(300);
     // The first cycles fill every pool and table to its bound, and start every thread.
     let mut baseline = None;
     for part in 0..5 {
@@ -196,11 +198,7 @@ fn descriptors_threads_tasks_and_memory_return_to_where_they_were() {
 /// P-30: the author's benchmark, and the same through a protocol that waits for each answer. Only reported.
 #[test]
 fn sequential_sends_against_a_stop_and_wait_protocol() {
-    let count: u64 = match (full(), cfg!(debug_assertions)) {
-        (true, _) => 1_000_000,
-        (_, true) => 20_000,
-        _ => 200_000,
-    };
+    let count = repetitions(if cfg!(debug_assertions) { 20_000 } else { 200_000 }, 1_000_000);
     crate::support::once(|world| async move {
         let waiting = stop_and_wait(&world, count).await;
         let ours = through_ports(&world, count).await;

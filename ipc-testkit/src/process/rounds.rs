@@ -21,11 +21,7 @@ use std::env;
 /// }
 /// ```
 pub fn rounds(ci: u64, full: u64) -> Rounds {
-    let count = match env::var("IPC_STRESS").as_deref() {
-        Err(_) | Ok("" | "ci") => ci,
-        Ok("full") => full,
-        Ok(number) => number.parse().expect("IPC_STRESS is ci, full or a number"),
-    };
+    let count = repetitions(ci, full);
     let first = match env::var("IPC_SEED").as_deref() {
         Err(_) | Ok("") => fastrand::u64(..),
         Ok(seed) => seed.parse().expect("IPC_SEED is a number"),
@@ -35,6 +31,27 @@ pub fn rounds(ci: u64, full: u64) -> Rounds {
         println!("{count} rounds from seed {first}");
     }
     Rounds { next: first, left: count, running: None }
+}
+
+/// How often to repeat something that has no seed, or how much of it to do: as many times as `IPC_STRESS` says.
+///
+/// Without the variable, or with `ci`, it is `ci`; with `full` it is `full`, and with a number that number.
+///
+/// # Panics
+///
+/// When the variable is none of these.
+///
+/// # Examples
+///
+/// ```
+/// assert!(ipc_testkit::process::repetitions(100, 1_000) > 0);
+/// ```
+pub fn repetitions(ci: u64, full: u64) -> u64 {
+    match env::var("IPC_STRESS").as_deref() {
+        Err(_) | Ok("" | "ci") => ci,
+        Ok("full") => full,
+        Ok(number) => number.parse().expect("IPC_STRESS is ci, full or a number"),
+    }
 }
 
 /// An iterator over the seeds of the rounds; see [`rounds`].

@@ -15,12 +15,13 @@ use std::{
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
+use ipc_testkit::process::{repetitions, rounds};
 use ipc_transport::{
     Answer, ConnectHello, Endpoint, Error, Hello, Lease, LeaseOptions, ListenOptions, RuntimeDirectory,
 };
 
 use super::support::{
-    Role, TempDir, connect, echo, leave_stale_socket, listen, rounds, serve_echo, wait_until_silent, watchdog,
+    Role, TempDir, connect, echo, leave_stale_socket, listen, serve_echo, wait_until_silent, watchdog,
 };
 
 /// the refusal names the process, however many try at once, and the first keeps serving.
@@ -30,7 +31,7 @@ async fn a_second_server_is_refused_and_told_which_process_serves() {
     let at = directory.endpoint("a.sock");
     let first = Role::start("serve", &[&at.to_string()]);
     assert_eq!(first.hear(), "listening");
-    let starts = rounds(50, 200);
+    let starts = repetitions(50, 200);
     println!("{starts} starts over a live address");
     for batch in 0..starts.div_ceil(10) {
         let racing = (10 * batch..starts.min(10 * batch + 10)).map(|_| listen(&at));
@@ -49,38 +50,55 @@ async fn a_second_server_is_refused_and_told_which_process_serves() {
 /// The start race of the threat model: 16 starters over a stale socket, and some rounds with fewer.
 #[test]
 fn of_racing_starters_over_a_stale_socket_exactly_one_wins() {
-    let lanes = 4;
-    let rounds = rounds(2_000, 10_000).div_ceil(lanes);
-    println!("{} races of 16 starters", lanes * rounds);
-    let lanes: Vec<_> = (0..lanes).map(|_| thread::spawn(move || race(rounds))).collect();
+    const LANES: usize = 4;
+    let seeds: Vec<u64> = rounds(2_000, 10_000).collect();
+    println!("{} races of 16 starters", seeds.len());
+    let lanes = seeds.chunks(seeds.len().div_ceil(LANES).max(1));
+    let lanes: Vec<_> = lanes.map(<[u64]>::to_vec).map(|seeds| thread::spawn(move || race(&seeds))).collect();
     for lane in lanes {
         lane.join().unwrap();
     }
 }
 
-/// Races 16 starters, each on its own thread, over and over; then an eighth as often 2 to 15 of them.
-fn race(rounds: usize) {
+/// Races 16 starters, each on its own thread, once for each seed; then an eighth as often 2 to 15 of them.
+///
+/// The seed says what a race finds in the directory, how long each starter hesitates, and how it waits for its lock.
+fn race(seeds: &[u64]) {
     const STARTERS: usize = 16;
+    let fewer = seeds.len().div_ceil(8);
+    let races: Vec<(u64, bool)> = seeds
+        .iter()
+        .map(|seed| (*seed, true))
+        .chain(seeds[..fewer].iter().map(|seed| (*seed, false)))
+        .collect();
     let directory = TempDir::new();
     let (gate, outcomes) = (Barrier::new(STARTERS), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for starter in 0..STARTERS {
-            let (directory, gate, outcomes) = (&directory, &gate, &outcomes);
+            let (directory, gate, outcomes, races) = (&directory, &gate, &outcomes, &races);
             scope.spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                for round in 0..rounds + rounds / 8 {
-                    let racing = if round < rounds { STARTERS } else { 2 + round % (STARTERS - 2) };
+                for (round, (seed, all)) in races.iter().enumerate() {
+                    // Every starter draws the same, and then goes its own way.
+                    let mut random = fastrand::Rng::with_seed(*seed);
+                    let racing = if *all { STARTERS } else { random.usize(2..STARTERS) };
                     // Every few rounds the lock file is missing too, as on a machine's first day.
-                    let name = format!("{}.sock", if round % 5 == 0 { round } else { 0 });
+                    let name =
+                        if random.u8(..5) == 0 { format!("{round}.sock") } else { "a.sock".to_owned() };
+                    let recorded = random.u8(..3) == 0;
+                    // What the lease itself draws comes from this thread's generator.
+                    fastrand::seed(seed.wrapping_add(starter as u64));
                     let at = directory.endpoint(&name);
                     if starter == 0 {
                         leave_stale_socket(at.unix_path().unwrap());
-                        if round % 3 == 0 {
+                        if recorded {
                             fs::write(directory.file(&format!("{name}.lock")), record_of_the_dead()).unwrap();
                         }
                         outcomes.lock().unwrap().clear();
                     }
+                    let hesitation = fastrand::u32(..200);
                     gate.wait();
+                    (0..hesitation).for_each(|_| std::hint::spin_loop());
                     let mut listener = None;
                     if starter < racing {
                         let outcome = runtime.block_on(async {
@@ -102,7 +120,11 @@ fn race(rounds: usize) {
                         outcome.as_ref().is_err_and(|error| error.starts_with("AddrInUse"))
                     };
                     let losers = outcomes.iter().filter(refused).count();
-                    assert_eq!((winners, losers), (1, racing - 1), "round {round}: {outcomes:?}");
+                    assert_eq!(
+                        (winners, losers),
+                        (1, racing - 1),
+                        "run it alone with IPC_STRESS=1 IPC_SEED={seed}: {outcomes:?}"
+                    );
                 }
             });
         }
@@ -121,7 +143,7 @@ fn record_of_the_dead() -> String {
 async fn the_socket_of_a_killed_server_does_not_hinder_its_successor() {
     let directory = TempDir::new();
     let at = directory.endpoint("a.sock");
-    for _ in 0..rounds(100, 1_000) {
+    for _ in 0..repetitions(100, 1_000) {
         let server = Role::start("serve", &[&at.to_string()]);
         assert_eq!(server.hear(), "listening");
         server.kill();

@@ -24,11 +24,6 @@ use ipc_transport::{
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// How often to repeat: the first number by default, the second with `IPC_STRESS=full`.
-pub(crate) fn rounds(ci: usize, full: usize) -> usize {
-    if env::var("IPC_STRESS").is_ok_and(|value| value == "full") { full } else { ci }
-}
-
 /// Fails when a test hangs.
 pub(crate) async fn watchdog<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(WATCHDOG, future).await.expect("the test came to its end in time")
