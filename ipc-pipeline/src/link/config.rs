@@ -116,7 +116,8 @@ pub type Admission = Arc<dyn Fn(&crate::protocol::Hello) -> bool + Send + Sync>;
 pub struct ReceiverConfig {
     /// When values are released. When they are taken, by default.
     pub ack_mode: AckMode,
-    /// Values of one source in flight or untaken, at most; the source's own capacity may make it less. 16,384.
+    /// Values of one source in flight or untaken, at most; the source's own capacity may make it less. 16,384, at most
+    /// 2⁴⁰.
     pub window: NonZeroUsize,
     /// Bytes of one source in flight or untaken beyond which credit does not grow. 8 MiB.
     pub max_window_bytes: usize,
@@ -132,7 +133,7 @@ pub struct ReceiverConfig {
     pub source_ttl: Option<Duration>,
     /// How many sources must have attached before the stream may end. 0.
     pub expect_sources: usize,
-    /// A frame that has begun must make progress within this time. 30 s.
+    /// A frame that has begun must make progress within this time. 30 s; one beyond what the clock can tell is none.
     pub frame_timeout: Duration,
     /// Whether moves are reported after 5 ms by the process-wide ticker. On; off leaves half the window and requests.
     pub ticker: bool,

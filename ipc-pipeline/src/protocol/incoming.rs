@@ -5,6 +5,8 @@ use std::{
     num::NonZeroU64,
 };
 
+use ipc_transport::Limits;
+
 use super::{BudgetShare, Control, FLOOR_BYTES, Hello, Kind, ProtocolError, Refusal, Welcome};
 
 /// How a receiving end treats its sessions.
@@ -13,11 +15,12 @@ use super::{BudgetShare, Control, FLOOR_BYTES, Hello, Kind, ProtocolError, Refus
 pub struct IncomingConfig {
     /// This life of the receiving endpoint: random, not 0.
     pub incarnation: u64,
-    /// Values that one session may have in flight or untaken, at most; the sender's capacity may make it less.
+    /// Values that one session may have in flight or untaken, at most; the sender's capacity may make it less. 16,384,
+    /// at most 2⁴⁰.
     pub window: NonZeroU64,
-    /// Bytes that one session may have in flight or untaken beyond which credit does not grow. 8 MiB.
+    /// Bytes that one session may have in flight or untaken beyond which credit does not grow. 8 MiB, at most 2⁴⁸.
     pub max_window_bytes: u64,
-    /// The largest encoded value. 1 MiB.
+    /// The largest encoded value. 1 MiB, at most 64 MiB.
     pub max_message: usize,
     /// Whether the application acks: then a take moves credit only, and an ack releases.
     pub explicit: bool,
@@ -39,6 +42,22 @@ impl Default for IncomingConfig {
         }
     }
 }
+
+impl IncomingConfig {
+    /// Keeps every sum of counts and limits far from an overflow.
+    fn limited(mut self) -> Self {
+        self.window = self.window.min(MAX_WINDOW);
+        self.max_window_bytes = self.max_window_bytes.min(MAX_WINDOW_BYTES);
+        self.max_message = self.max_message.min(Limits::MAX_MESSAGE_CAP);
+        self
+    }
+}
+
+/// The largest window in values: more than any memory holds.
+const MAX_WINDOW: NonZeroU64 = NonZeroU64::new(1 << 40).expect("not zero");
+
+/// The largest window in bytes, likewise.
+const MAX_WINDOW_BYTES: u64 = 1 << 48;
 
 /// How far the application has come, in the counts of this incarnation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -100,7 +119,10 @@ pub struct Incoming {
 
 impl Incoming {
     /// A record of a session that this incarnation has not met, or has forgotten.
+    ///
+    /// Limits beyond all measure are cut to the largest ones that sums of counts can hold.
     pub fn new(config: IncomingConfig, hello: &Hello, share: BudgetShare) -> Self {
+        let config = config.limited();
         let before = hello.lowest - 1;
         Self {
             window: config.window.get().min(hello.capacity.max(1)),
@@ -251,7 +273,8 @@ impl Incoming {
                 self.resumed = true;
                 self.restated = false;
                 self.unknown_session = false;
-                self.maybe_seen_until = maybe_seen_until;
+                // Numbers end before the last one, so that the one behind any number exists.
+                self.maybe_seen_until = maybe_seen_until.min(u64::MAX - 1);
             }
             Control::Checkpoint { next, waiting } => {
                 self.check_next(next)?;
