@@ -354,6 +354,44 @@ fn a_lost_source_holds_the_end_until_it_expires() {
     });
 }
 
+/// What its senders were told is undelivered does not come out of an end that has left.
+#[test]
+fn nothing_is_handed_out_after_the_last_word() {
+    on_both_runtimes(|| async {
+        for (closing, many) in [(true, false), (true, true), (false, false), (false, true)] {
+            let site = Site::mem().await;
+            let mut receiver = site.receiver::<u64>(ReceiverConfig::default());
+            let intake = receiver.intake();
+            let link = site.link::<u64>(capacity(100));
+            link.sender().send_many(0..100).await.unwrap();
+            let first = receiver.recv().await.unwrap();
+            wait_until(|| receiver.source(first.source()).unwrap().received_bytes == 1_200).await;
+            site.vacate();
+            if closing {
+                intake.close().await;
+            } else {
+                intake.detach().await;
+            }
+            let mut out = Vec::new();
+            if many {
+                assert_eq!(receiver.recv_many(&mut out, 50).await, Err(RecvError::Closed));
+            }
+            assert_eq!(receiver.try_recv().unwrap_err(), RecvError::Closed);
+            assert_eq!(receiver.recv().await.unwrap_err(), RecvError::Closed);
+            assert!(out.is_empty());
+            if closing {
+                assert_eq!(link.close(LONG).await.unwrap_err().count, 99);
+            } else {
+                let mut successor = site.receiver::<u64>(ReceiverConfig::default());
+                for value in 1..100 {
+                    assert_eq!(*successor.recv().await.unwrap(), value);
+                }
+                link.close(LONG).await.unwrap();
+            }
+        }
+    });
+}
+
 /// What is here of the old session comes first, then the notice, then the new one's values.
 #[test]
 fn a_restarted_source_is_told_between_its_sessions() {

@@ -84,6 +84,33 @@ fn a_recovery_brings_back_what_was_not_acked_flagged_and_nothing_else() {
     });
 }
 
+/// Without a connection what is here may be all there is: it must not be given up for a sender that is gone.
+#[test]
+fn a_recovery_keeps_what_is_here_of_a_source_that_is_gone() {
+    on_both_runtimes(|| async {
+        let site = Site::mem().await;
+        let mut receiver = site.receiver::<u64>(explicit());
+        let link = site.link::<u64>(capacity(10));
+        link.sender().send_many(1..=10).await.unwrap();
+        let first = receiver.recv().await.unwrap();
+        let source = first.source();
+        while receiver.source(source).unwrap().received_bytes < 10 * 12 {
+            tokio::task::yield_now().await;
+        }
+        site.vacate();
+        link.sender().cut();
+        while receiver.source(source).unwrap().connected {
+            tokio::task::yield_now().await;
+        }
+        receiver.recover();
+        for value in 2..=10 {
+            let delivery = receiver.recv().await.unwrap();
+            assert_eq!((*delivery, delivery.redelivered()), (value, false));
+            delivery.ack();
+        }
+    });
+}
+
 /// Recovering again and again, with takes and acks in between, loses and doubles nothing that was acked.
 #[test]
 fn repeated_recoveries_hand_every_value_to_an_ack_once() {

@@ -16,7 +16,7 @@ pub(super) struct Cursor {
     pub(super) run: Run,
     pub(super) number: u64,
     pub(super) taken: Taken,
-    /// The session's generation when the run was begun; in a later one its values do not count.
+    /// The session's generation when the run arrived; in a later one its values do not count.
     pub(super) generation: u64,
     pub(super) turn_values: usize,
     pub(super) turn_bytes: usize,
@@ -33,10 +33,9 @@ pub(super) enum Took {
 }
 
 impl Cursor {
-    pub(super) fn new(session: Arc<Session>, source: SourceId, run: Run) -> Self {
-        // Read before the counts, which a new generation sets first.
-        let generation = session.generation();
+    pub(super) fn new(session: Arc<Session>, source: SourceId, run: Run, generation: u64) -> Self {
         Self {
+            // Of this generation or of a later one, in which nothing is taken from this run.
             taken: session.taken(),
             number: run.first,
             generation,
@@ -57,26 +56,29 @@ impl Cursor {
     /// Takes one value; in explicit mode under the lock, so that no recovery comes between.
     pub(super) fn take_acked(&mut self, explicit: bool, bytes: usize) -> Took {
         if !explicit {
-            self.take(1, bytes);
-            return Took::Value(None);
+            return if self.take(1, bytes) { Took::Value(None) } else { Took::Gone };
         }
         let mut taken = self.taken;
         taken.count(self.number, 1, bytes);
         let Some(acked) = self.session.take_one(self.generation, taken) else { return Took::Gone };
         self.note(1, bytes);
-        self.attend();
+        // It was counted under the lock, whatever has become of the generation since.
+        let _ = self.attend();
         if acked {
             return Took::Again;
         }
         Took::Value(Some(Ack { session: self.session.clone(), generation: self.generation }))
     }
 
-    /// Counts values as taken, reports it, and sees to what that makes due.
+    /// Counts values as taken, reports it, and sees to what that makes due; `false` when they came too late.
+    ///
+    /// Values that came too late must not be handed out: the sender was told that they were not.
     #[inline]
-    pub(super) fn take(&mut self, values: usize, bytes: usize) {
+    #[must_use]
+    pub(super) fn take(&mut self, values: usize, bytes: usize) -> bool {
         self.note(values, bytes);
         self.session.publish(self.taken);
-        self.attend();
+        self.attend()
     }
 
     #[inline]
@@ -88,10 +90,9 @@ impl Cursor {
     }
 
     #[inline]
-    pub(super) fn attend(&self) {
-        if self.session.wants_attention(self.taken) {
-            self.session.attend();
-        }
+    #[must_use]
+    pub(super) fn attend(&self) -> bool {
+        !self.session.wants_attention(self.taken) || self.session.attend(self.generation, self.taken.number)
     }
 
     /// Nobody else waits: the same source goes on.

@@ -14,14 +14,12 @@ use std::{
     time::Duration,
 };
 
-use ipc_transport::{PeerIdentity, WriteHalf};
+use ipc_transport::{Limits, PeerIdentity, WriteHalf};
 
 pub(super) use self::lane::Item;
 use self::registry::{Leaving, Phase, State};
 use super::{ReceiverConfig, RecvError, SourceId, oversize::OversizeSlot, session::Session};
-use crate::protocol::{
-    Answer, Arrival, Control, FrameReader, Hello, Refusal, SEGMENT_LEN, Segment, SessionId,
-};
+use crate::protocol::{Answer, Arrival, FrameReader, Hello, Refusal, SEGMENT_LEN, Segment, SessionId};
 
 /// Empty segments kept for readers.
 const MAX_SPARE: usize = 8;
@@ -50,7 +48,8 @@ pub(super) enum Admitted {
 }
 
 impl Inbox {
-    pub(super) fn new(config: ReceiverConfig, codec: String, incarnation: u64) -> Arc<Self> {
+    pub(super) fn new(mut config: ReceiverConfig, codec: String, incarnation: u64) -> Arc<Self> {
+        config.max_message = config.max_message.min(Limits::MAX_MESSAGE_CAP);
         Arc::new(Self {
             ready_hint: AtomicUsize::new(0),
             config,
@@ -122,6 +121,7 @@ impl Inbox {
         };
         drop(state);
         let mut core = session.lock();
+        session.say_farewell(&mut core);
         if session.recover_at_hello(&mut core) {
             self.discard(&session);
         }
@@ -149,9 +149,7 @@ impl Inbox {
         drop(state);
         if leaving != Leaving::No {
             // It left meanwhile and could not tell this connection.
-            let released = core.machine.released();
-            let closed = leaving == Leaving::Closed;
-            let _ = core.leave(if closed { Control::Closed { released } } else { Control::Detach });
+            let _ = session.begin_farewell(&mut core, leaving.farewell());
         }
         drop(core);
         Admitted::Attached { session, epoch, older }
@@ -190,6 +188,11 @@ impl Inbox {
     ) -> Option<Waker> {
         let mut guard = self.lock();
         let state = &mut *guard;
+        if state.leaving != Leaving::No {
+            // Nobody takes it any more, and its sender is told how much was taken.
+            arrivals.clear();
+            return None;
+        }
         let lane = state.lanes.get_mut(&session.source)?;
         // An earlier session that is still delivering: its values go before the notice that a later one began.
         let later = if lane.current == session.id { None } else { lane.split_off_after(session.order) };
@@ -201,8 +204,9 @@ impl Inbox {
                     }
                 }
                 Arrival::Large { number, payload, maybe_seen_until } => {
-                    let session = session.clone();
-                    lane.items.push_back(Item::Large { session, number, payload, maybe_seen_until });
+                    let (session, generation) = (session.clone(), session.generation());
+                    let item = Item::Large { session, generation, number, payload, maybe_seen_until };
+                    lane.items.push_back(item);
                 }
             }
         }
@@ -219,10 +223,15 @@ impl Inbox {
     }
 
     /// What is left of an item goes back to the front of its lane, which waits for its next turn.
+    ///
+    /// One that does not count any more is dropped: whoever began the new generation drops the others only after it.
     pub(super) fn put_back(&self, source: SourceId, item: Item) {
         let mut guard = self.lock();
         let state = &mut *guard;
-        if let Some(lane) = state.lanes.get_mut(&source) {
+        if let Some(lane) = state.lanes.get_mut(&source)
+            && state.leaving == Leaving::No
+            && item.is_current()
+        {
             lane.items.push_front(item);
             if !lane.queued {
                 lane.queued = true;
@@ -240,6 +249,10 @@ impl Inbox {
     ) -> Poll<Result<(SourceId, Item), RecvError>> {
         let mut guard = self.lock();
         let state = &mut *guard;
+        if state.leaving != Leaving::No {
+            self.ready_hint.store(0, Ordering::Relaxed);
+            return Poll::Ready(Err(RecvError::Closed));
+        }
         if let Some(source) = turn_of
             && let Some(item) = state.lanes.get_mut(&source).and_then(|lane| lane.items.pop_front())
         {
@@ -261,9 +274,6 @@ impl Inbox {
             return Poll::Ready(Ok((source, item)));
         }
         self.ready_hint.store(0, Ordering::Relaxed);
-        if state.leaving != Leaving::No {
-            return Poll::Ready(Err(RecvError::Closed));
-        }
         if state.armed && state.open == 0 && state.sources_seen >= self.config.expect_sources {
             state.armed = false;
             return Poll::Ready(Err(RecvError::EndOfStream));
@@ -340,9 +350,11 @@ impl Inbox {
     /// No more values are handed out; every connection gets a last word.
     pub(super) fn leave(&self, closed: bool) {
         let mut state = self.lock();
-        if state.leaving == Leaving::No {
-            state.leaving = if closed { Leaving::Closed } else { Leaving::Detached };
+        if state.leaving != Leaving::No {
+            return;
         }
+        state.leaving = if closed { Leaving::Closed } else { Leaving::Detached };
+        let farewell = state.leaving.farewell();
         for lane in state.lanes.values_mut() {
             lane.items.clear();
         }
@@ -352,10 +364,7 @@ impl Inbox {
         drop(state);
         for session in sessions {
             let mut core = session.lock();
-            // What was released and not yet reported must not come again to a successor, nor hold up a close.
-            core.report(&session);
-            let released = core.machine.released();
-            let waker = core.leave(if closed { Control::Closed { released } } else { Control::Detach });
+            let waker = session.begin_farewell(&mut core, farewell);
             drop(core);
             if let Some(waker) = waker {
                 waker.wake();

@@ -18,11 +18,10 @@ use tokio::{
 
 use super::{
     inbox::{Admitted, Inbox},
-    session::{Core, Session, Standing},
+    session::{Farewell, Session, Standing},
 };
 use crate::protocol::{
-    Answer, Arrival, Control, FrameReader, Hello, PREAMBLE_LEN, Preamble, ProtocolError, Refusal, SessionId,
-    Space,
+    Answer, Arrival, FrameReader, Hello, PREAMBLE_LEN, Preamble, ProtocolError, Refusal, SessionId, Space,
 };
 
 /// Reads of one turn before others get theirs.
@@ -300,6 +299,7 @@ impl Driver {
         let mut core = self.session.lock();
         let current = core.is_newest(self.epoch);
         if current {
+            self.session.say_farewell(&mut core);
             core.detach(&self.session);
         }
         let ending = core.machine.is_ending();
@@ -315,13 +315,12 @@ impl Driver {
             match self.poll_fill(cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 Poll::Ready(Ok(count)) => {
-                    let handed_large = match self.handle(count, cx) {
-                        Ok(Some(handed_large)) => handed_large,
+                    let pauses = match self.handle(count, cx) {
+                        Ok(Some(pauses)) => pauses,
                         Ok(None) => return Poll::Ready(Ok(())),
                         Err(error) => return Poll::Ready(Err(error)),
                     };
-                    if handed_large {
-                        // The task that takes it frees its memory before the next one needs some.
+                    if pauses {
                         break;
                     }
                 }
@@ -346,10 +345,12 @@ impl Driver {
         }
     }
 
-    /// Handles what was read; whether a large value was handed over, `None` when this connection is to stop.
+    /// Handles what was read; whether others go first now, `None` when this connection is to stop.
     fn handle(&mut self, count: usize, cx: &mut Context<'_>) -> io::Result<Option<bool>> {
-        if let Some(progress) = &mut self.progress {
-            progress.as_mut().reset(Instant::now() + self.inbox.config.frame_timeout);
+        if self.progress.is_some()
+            && let (Some(until), Some(progress)) = (self.frame_deadline(), &mut self.progress)
+        {
+            progress.as_mut().reset(until);
         }
         if count > BIG_READ {
             self.inbox.lend(&mut self.frames);
@@ -358,16 +359,21 @@ impl Driver {
         if core.standing(self.epoch) != Standing::Current {
             return Ok(None);
         }
+        self.session.say_farewell(&mut core);
         core.machine.handle_taken(self.session.taken());
         let ending = core.machine.is_ending();
         let outcome = self.frames.handle_filled(count, &mut core.machine, &mut self.arrivals);
-        let handed_large = self.arrivals.iter().any(|arrival| matches!(arrival, Arrival::Large { .. }));
+        // The task that takes a large value frees its memory before the next one needs some.
+        let mut pauses = self.arrivals.iter().any(|arrival| matches!(arrival, Arrival::Large { .. }));
         let mut consumer = None;
         if !self.arrivals.is_empty() {
             consumer = self.inbox.push(&self.session, &mut self.arrivals, &mut self.frames);
         }
         if core.machine.take_abort() {
-            self.discard(&mut core);
+            // What was not handed out is dropped, and the sender is told how far that was.
+            let _ = self.session.begin_farewell(&mut core, Farewell::Aborted);
+            self.inbox.discard(&self.session);
+            pauses = true;
         }
         if !ending && core.machine.is_ending() {
             consumer = self.inbox.ended(self.session.id).or(consumer);
@@ -383,23 +389,13 @@ impl Driver {
         if let Poll::Ready(outcome) = flushed {
             outcome?;
         }
-        Ok(Some(handed_large))
-    }
-
-    /// The sender gave up: what was not handed out is dropped, and it is told how far that was.
-    fn discard(&self, core: &mut Core) {
-        self.session.start_generation();
-        self.inbox.discard(&self.session);
-        let taken = self.session.taken();
-        core.machine.handle_taken(taken);
-        let released = core.machine.released();
-        let _ = core.leave(Control::Aborted { released, taken: taken.number });
-        core.machine.discard();
+        Ok(Some(pauses))
     }
 
     /// Nothing to read: answer what is due, and wait for the socket, the application or the ticker.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut core = self.session.lock();
+        self.session.say_farewell(&mut core);
         core.respond(&self.session);
         if std::mem::take(&mut core.recheck) {
             // The task that takes may have moved just before it could see the request: look once more, later.
@@ -419,8 +415,13 @@ impl Driver {
             self.frames.shrink();
             return Poll::Pending;
         }
-        let limit = self.inbox.config.frame_timeout;
-        let progress = self.progress.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + limit)));
+        let Some(until) = self.frame_deadline() else { return Poll::Pending };
+        let progress = self.progress.get_or_insert_with(|| Box::pin(sleep_until(until)));
         progress.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// When a frame that has just moved on must have done so again; a time that the clock cannot tell is none.
+    fn frame_deadline(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.inbox.config.frame_timeout)
     }
 }

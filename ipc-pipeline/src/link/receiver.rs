@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     blocking::block_on,
-    protocol::{Control, HEADER_LEN, Header, Kind, MAX_PAYLOAD},
+    protocol::{Control, HEADER_LEN, Header, Kind, MAX_PAYLOAD, Taken},
 };
 
 /// Counts over all sources since the receiving end began.
@@ -118,7 +118,9 @@ impl<T: 'static> Receiver<T> {
             let (source, number) = (cursor.source, cursor.number);
             let decoded = self.decoder.decode(&cursor.run.segment[start..end]);
             cursor.run.start = end;
-            cursor.take(1, end - start + HEADER_LEN);
+            if !cursor.take(1, end - start + HEADER_LEN) {
+                return self.poll_recv_slow(cx);
+            }
             let redelivered = number <= cursor.run.maybe_seen_until;
             return Poll::Ready(match decoded {
                 Ok(value) => {
@@ -254,7 +256,8 @@ impl<T: 'static> Receiver<T> {
     /// nothing to take back.
     pub fn recover(&mut self) {
         if self.explicit {
-            self.cursor = None;
+            // With the others that are here: what is not taken back now is all there is of its source.
+            self.end_turn();
             self.inbox.recover();
         }
     }
@@ -424,11 +427,15 @@ impl<T: 'static> Receiver<T> {
             let had = out.len();
             let outcome = self.decoder.decode_batch(&cursor.run.segment, &spans[..count], out);
             let (source, first) = (cursor.source, cursor.number);
-            let redelivered = (cursor.run.maybe_seen_until + 1).saturating_sub(first).min(count as u64);
+            let redelivered =
+                cursor.run.maybe_seen_until.saturating_add(1).saturating_sub(first).min(count as u64);
             match outcome {
                 Ok(()) => {
                     cursor.run.start = end;
-                    cursor.take(count, bytes);
+                    if !cursor.take(count, bytes) {
+                        out.truncate(had);
+                        continue;
+                    }
                     self.counters.taken += count as u64;
                     self.counters.redelivered += redelivered;
                 }
@@ -438,7 +445,10 @@ impl<T: 'static> Receiver<T> {
                     let end = spans[bad].1 as usize;
                     let bytes = end - cursor.run.start;
                     cursor.run.start = end;
-                    cursor.take(bad + 1, bytes);
+                    if !cursor.take(bad + 1, bytes) {
+                        out.truncate(had);
+                        continue;
+                    }
                     self.counters.taken += bad as u64;
                     let error = self.undecodable(source, first + bad as u64, None, batch.error);
                     if out.len() == before {
@@ -466,8 +476,8 @@ impl<T: 'static> Receiver<T> {
             Poll::Pending => return Poll::Pending,
         };
         Poll::Ready(match item {
-            Item::Run { session, run, .. } => {
-                let mut cursor = Cursor::new(session, source, run);
+            Item::Run { session, generation, run, .. } => {
+                let mut cursor = Cursor::new(session, source, run, generation);
                 if let Some((_, values, bytes)) = turn.filter(|(of, ..)| *of == source) {
                     (cursor.turn_values, cursor.turn_bytes) = (values, bytes);
                 }
@@ -478,8 +488,8 @@ impl<T: 'static> Receiver<T> {
                 self.counters.restarts += 1;
                 Ok(Some(Event::SourceRestarted { source }))
             }
-            Item::Large { session, number, payload, maybe_seen_until } => {
-                self.take_large(source, &session, number, payload, maybe_seen_until)
+            Item::Large { session, generation, number, payload, maybe_seen_until } => {
+                self.take_large(source, (&session, generation), number, payload, maybe_seen_until)
             }
         })
     }
@@ -487,14 +497,16 @@ impl<T: 'static> Receiver<T> {
     fn take_large(
         &mut self,
         source: SourceId,
-        session: &Arc<Session>,
+        (session, generation): (&Arc<Session>, u64),
         number: u64,
         payload: Vec<u8>,
         maybe_seen_until: u64,
     ) -> Result<Option<Event<T>>, RecvError> {
         let pieces = payload.len().div_ceil(MAX_PAYLOAD).max(1);
         let bytes = payload.len() + pieces * HEADER_LEN;
-        let generation = session.generation();
+        if session.generation() != generation {
+            return Ok(None);
+        }
         let mut taken = session.taken();
         taken.count(number, 1, bytes);
         let ack = if self.explicit {
@@ -506,8 +518,9 @@ impl<T: 'static> Receiver<T> {
             session.publish(taken);
             None
         };
-        if session.wants_attention(taken) {
-            session.attend();
+        // In explicit mode it was counted under the lock, whatever has become of the generation since.
+        if session.wants_attention(taken) && !session.attend(generation, number) && !self.explicit {
+            return Ok(None);
         }
         let redelivered = number <= maybe_seen_until;
         match self.decoder.decode_owned(Bytes::from(payload)) {
@@ -530,13 +543,17 @@ impl<T: 'static> Receiver<T> {
         }
     }
 
-    /// Another source waits: the rest of this run goes back to the front of its lane.
+    /// The turn is over: the rest of this run goes back to the front of its lane.
     #[cold]
     fn end_turn(&mut self) {
         let Some(mut cursor) = self.cursor.take() else { return };
+        if cursor.run.start == cursor.run.end {
+            self.inbox.recycle(cursor.run.segment);
+            return;
+        }
         cursor.run.first = cursor.number;
-        let item = Item::Run { session: cursor.session, run: cursor.run, skip_at: None };
-        self.inbox.put_back(cursor.source, item);
+        let Cursor { session, generation, run, .. } = cursor;
+        self.inbox.put_back(cursor.source, Item::Run { session, generation, run, skip_at: None });
     }
 
     /// A frame between values; a SKIP is a notice.
@@ -550,9 +567,11 @@ impl<T: 'static> Receiver<T> {
         let payload = &cursor.run.segment[start..cursor.run.start];
         let Ok(Control::Skip { count }) = Control::decode(Kind::Skip, payload) else { return None };
         let first = cursor.number;
-        cursor.number += count;
-        cursor.taken.number = cursor.number - 1;
-        cursor.session.publish(cursor.taken);
+        let taken = Taken { number: first + count - 1, ..cursor.taken };
+        if !cursor.session.pass(cursor.generation, taken) {
+            return None;
+        }
+        (cursor.number, cursor.taken) = (first + count, taken);
         self.counters.skipped += count;
         Some(Event::Skipped { source: cursor.source, first, count })
     }

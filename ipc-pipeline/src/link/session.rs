@@ -35,7 +35,7 @@ pub(super) struct Session {
     armed: AtomicBool,
     ack_at_values: AtomicU64,
     ack_at_bytes: AtomicU64,
-    /// Grows with each recovery and abort: runs and deliveries from before do not count any more.
+    /// Grows with each recovery and last word: runs and deliveries from before do not count any more.
     generation: AtomicU64,
 }
 
@@ -52,6 +52,10 @@ pub(super) struct Core {
     tick: bool,
     /// Hang up once everything in `out` is written.
     leaving: bool,
+    /// The last word that the driver is to say.
+    farewell: Option<Farewell>,
+    /// What was released and taken by the last word: what is taken later must not come out.
+    told: Option<(u64, u64)>,
     /// A recovery that waits for the sender to come back: until then what is here is all there is.
     recover_at_hello: bool,
     holds_slot: bool,
@@ -59,6 +63,17 @@ pub(super) struct Core {
     asks_slot: bool,
     /// The driver looks once more whether something moved, after a request that found nothing.
     pub(super) recheck: bool,
+}
+
+/// What a receiving end says last on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Farewell {
+    /// The sender gave up.
+    Aborted,
+    /// This end is closed for good.
+    Closed,
+    /// This end is gone; another may come.
+    Detached,
 }
 
 /// What became of a connection that a driver serves.
@@ -106,6 +121,8 @@ impl Session {
                 epoch: 0,
                 tick: false,
                 leaving: false,
+                farewell: None,
+                told: None,
                 recover_at_hello: false,
                 holds_slot: false,
                 asks_slot: false,
@@ -152,10 +169,17 @@ impl Session {
     }
 
     /// Sees to it: writes the half-window ack in this task, wakes the driver for a request, or arms the ticker.
+    ///
+    /// `false` when the take up to this number, of this generation, came after the last word and does not count.
     #[cold]
-    pub(super) fn attend(self: &Arc<Self>) {
+    pub(super) fn attend(self: &Arc<Self>, generation: u64, number: u64) -> bool {
         let first = self.attention.swap(false, Ordering::Relaxed);
         let mut core = self.lock();
+        if self.generation() != generation {
+            // What there is to see to concerns the takes of the new generation.
+            self.attention.fetch_or(first, Ordering::Relaxed);
+            return core.told.is_none_or(|(_, taken)| number <= taken);
+        }
         core.machine.handle_taken(self.taken());
         if core.machine.is_asked() {
             // The driver runs when this task yields, so that one answer serves the whole batch.
@@ -164,7 +188,7 @@ impl Session {
             if let Some(waker) = driver {
                 waker.wake();
             }
-            return;
+            return true;
         }
         if core.machine.ack_is_due() {
             let blocked = core.respond_now(self);
@@ -173,12 +197,13 @@ impl Session {
             if let Some(waker) = driver {
                 waker.wake();
             }
-            return;
+            return true;
         }
         drop(core);
         if first && self.ticker {
             self.arm();
         }
+        true
     }
 
     /// An explicit ack.
@@ -271,6 +296,7 @@ impl Session {
     }
 
     fn rewind(&self, core: &mut Core) {
+        self.say_farewell(core);
         core.machine.handle_taken(self.taken());
         core.machine.recover();
         core.detach(self);
@@ -280,9 +306,54 @@ impl Session {
     }
 
     /// What was read before does not count any more.
-    pub(super) fn start_generation(&self) {
+    fn start_generation(&self) {
         // Released to the task that takes, so that it sees the counts that belong to the new generation.
         self.generation.fetch_add(1, Ordering::Release);
+        // A take that is under way asks, once it is reported, whether it still counts.
+        self.attention.store(true, Ordering::Relaxed);
+    }
+
+    /// From here on nothing of this session is taken; the driver, whose waker this gives, says the last word.
+    ///
+    /// It does so in a later poll: a take that was reported without seeing this is then in the counts.
+    pub(super) fn begin_farewell(&self, core: &mut Core, farewell: Farewell) -> Option<Waker> {
+        self.start_generation();
+        if core.farewell != Some(Farewell::Aborted) {
+            core.farewell = Some(farewell);
+        }
+        core.driver.take()
+    }
+
+    /// Says the last word that is due, if one is: how far the application came, and no further.
+    pub(super) fn say_farewell(&self, core: &mut Core) {
+        let Some(farewell) = core.farewell.take() else { return };
+        let taken = self.taken();
+        core.machine.handle_taken(taken);
+        let released = core.machine.released();
+        // The first time counts: a sender that did not hear it may ask again.
+        let told = *core.told.get_or_insert((released, taken.number));
+        if farewell != Farewell::Aborted {
+            // What was released and not yet reported must not come again to a successor, nor hold up a close.
+            core.report(self);
+        }
+        core.leave(match farewell {
+            Farewell::Aborted => Control::Aborted { released: told.0, taken: told.1 },
+            Farewell::Closed => Control::Closed { released },
+            Farewell::Detached => Control::Detach,
+        });
+        if farewell == Farewell::Aborted {
+            core.machine.discard();
+        }
+    }
+
+    /// Passes skipped numbers over, under the lock; `false` when the generation is over.
+    pub(super) fn pass(&self, generation: u64, taken: Taken) -> bool {
+        let _core = self.lock();
+        let current = self.generation() == generation;
+        if current {
+            self.publish(taken);
+        }
+        current
     }
 
     /// Takes one value under the lock, as explicit mode does; `None` when the generation is over.
@@ -395,19 +466,20 @@ impl Core {
         self.driver.take()
     }
 
-    /// Puts whatever has moved into the outgoing bytes, due or not.
-    pub(super) fn report(&mut self, session: &Arc<Session>) {
-        self.tick = true;
-        self.respond(session);
+    /// Puts whatever has moved into the outgoing bytes, due or not, if there is a connection to report it on.
+    fn report(&mut self, session: &Session) {
+        if self.writer.is_some() && !self.leaving {
+            self.machine.handle_taken(session.taken());
+            self.machine.poll_control(true, &mut self.out);
+        }
     }
 
     /// The last word on this connection.
-    pub(super) fn leave(&mut self, control: Control) -> Option<Waker> {
+    fn leave(&mut self, control: Control) {
         if self.writer.is_some() {
             control.encode(&mut self.out);
             self.leaving = true;
         }
-        self.driver.take()
     }
 
     /// The half to hang up with, once everything is said.

@@ -21,20 +21,16 @@ pub(super) struct Lane {
 pub(in crate::link) enum Item {
     Large {
         session: Arc<Session>,
+        /// The session's generation when it arrived, as of a run.
+        generation: u64,
         number: u64,
         payload: Vec<u8>,
         maybe_seen_until: u64,
     },
     /// Sessions from this order on begin here.
-    Restarted {
-        order: u64,
-    },
+    Restarted { order: u64 },
     /// With the place of the last frame, if it is a SKIP.
-    Run {
-        session: Arc<Session>,
-        run: Run,
-        skip_at: Option<usize>,
-    },
+    Run { session: Arc<Session>, generation: u64, run: Run, skip_at: Option<usize> },
 }
 
 impl Lane {
@@ -47,9 +43,12 @@ impl Lane {
 
     /// Queues a run; a short one is copied behind the last, and its segment comes back.
     pub(super) fn push_run(&mut self, session: &Arc<Session>, mut run: Run) -> Option<Segment> {
+        // The caller holds the session's lock, under which alone a generation begins.
+        let generation = session.generation();
         let mut skip_at = if run.marks { run.condense() } else { None };
-        if let Some(Item::Run { session: last, run: tail, skip_at: Some(at) }) = self.items.back_mut()
-            && last.id == session.id
+        if let Some(Item::Run { session: last, generation: of_last, run: tail, skip_at: Some(at) }) =
+            self.items.back_mut()
+            && (last.id, *of_last) == (session.id, generation)
             && run.marks
             && run.begins_with_skip()
         {
@@ -64,10 +63,11 @@ impl Lane {
         if len == 0 {
             return Some(run.segment);
         }
-        if let Some(Item::Run { session: last, run: tail, skip_at: tail_skip }) = self.items.back_mut()
+        if let Some(Item::Run { session: last, generation: of_last, run: tail, skip_at: tail_skip }) =
+            self.items.back_mut()
             && len <= COALESCE
             && tail.end + len <= tail.segment.len()
-            && last.id == session.id
+            && (last.id, *of_last) == (session.id, generation)
             && tail.maybe_seen_until == run.maybe_seen_until
         {
             *tail_skip = skip_at.map(|at| at - run.start + tail.end);
@@ -75,7 +75,7 @@ impl Lane {
             tail.end += len;
             return Some(run.segment);
         }
-        self.items.push_back(Item::Run { session: session.clone(), run, skip_at });
+        self.items.push_back(Item::Run { session: session.clone(), generation, run, skip_at });
         None
     }
 }
@@ -85,6 +85,16 @@ impl Item {
         match self {
             Self::Large { session, .. } | Self::Run { session, .. } => Some(session.id),
             Self::Restarted { .. } => None,
+        }
+    }
+
+    /// Whether it still counts: its session was not taken back or given up since it arrived.
+    pub(super) fn is_current(&self) -> bool {
+        match self {
+            Self::Large { session, generation, .. } | Self::Run { session, generation, .. } => {
+                session.generation() == *generation
+            }
+            Self::Restarted { .. } => true,
         }
     }
 }

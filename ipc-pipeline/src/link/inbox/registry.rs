@@ -9,7 +9,10 @@ use std::{
 use ipc_transport::PeerIdentity;
 
 use super::{
-    super::{AckMode, SourceId, session::Session},
+    super::{
+        AckMode, SourceId,
+        session::{Farewell, Session},
+    },
     Inbox,
     lane::{Item, Lane},
 };
@@ -46,6 +49,16 @@ pub(super) enum Leaving {
     Closed,
     Detached,
     No,
+}
+
+impl Leaving {
+    /// What the sources are told; nothing of the kind as long as this end is here.
+    pub(super) fn farewell(self) -> Farewell {
+        match self {
+            Self::Closed => Farewell::Closed,
+            Self::Detached | Self::No => Farewell::Detached,
+        }
+    }
 }
 
 pub(super) struct Entry {
