@@ -392,6 +392,24 @@ fn nothing_is_handed_out_after_the_last_word() {
     });
 }
 
+/// The time counts from a recovery as well, which cuts the connection.
+#[test]
+fn a_source_that_does_not_return_after_a_recovery_expires() {
+    paused(async {
+        let site = Site::mem().await;
+        let mut config = ReceiverConfig::default();
+        config.source_ttl = Some(Duration::from_secs(60));
+        config.ack_mode = AckMode::Explicit;
+        let mut receiver = site.receiver::<u64>(config);
+        let link = site.link::<u64>(capacity(5));
+        link.sender().send(1).await.unwrap();
+        let _unacked = receiver.recv().await.unwrap();
+        site.vacate();
+        receiver.recover();
+        assert_eq!(receiver.recv().await.unwrap_err(), RecvError::EndOfStream);
+    });
+}
+
 /// What is here of the old session comes first, then the notice, then the new one's values.
 #[test]
 fn a_restarted_source_is_told_between_its_sessions() {

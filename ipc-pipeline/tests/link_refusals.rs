@@ -6,13 +6,13 @@ mod common;
 
 use std::{sync::Arc, time::Duration};
 
-use common::{Site, capacity, on_both_runtimes};
+use common::{Direct, Site, capacity, on_both_runtimes};
 use ipc_pipeline::{
     SendErrorReason,
-    link::{LinkConfig, OutgoingLink, ReceiverConfig, RecvError, Status},
+    link::{LinkConfig, LinkNames, OutgoingLink, Receiver, ReceiverConfig, RecvError, Status},
     protocol::Refusal,
 };
-use ipc_transport::{Bincode, Json};
+use ipc_transport::{Bincode, Json, PeerIdentity};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -64,7 +64,8 @@ fn the_application_decides_who_comes_in() {
     on_both_runtimes(|| async {
         let site = Site::mem().await;
         let mut config = ReceiverConfig::default();
-        config.admission = Some(Arc::new(|hello| hello.from_port == "friend" && hello.credentials == b"key"));
+        config.admission =
+            Some(Arc::new(|hello, _| hello.from_port == "friend" && hello.credentials == b"key"));
         let mut receiver = site.receiver::<u64>(config);
         let stranger = site.link_from::<u64>("stranger", capacity(5), Bincode::default());
         assert_eq!(stranger.connected().await, Err(Refusal::NotPermitted));
@@ -74,6 +75,27 @@ fn the_application_decides_who_comes_in() {
         friend.connected().await.unwrap();
         friend.sender().send(1).await.unwrap();
         assert_eq!(*receiver.recv().await.unwrap(), 1);
+    });
+}
+
+/// By what the transport knows of the peer, which the hello cannot make up.
+#[test]
+fn the_application_decides_by_who_the_peer_is() {
+    on_both_runtimes(|| async {
+        let peer = |uid| PeerIdentity::Process { uid, gid: 0, pid: None };
+        let mut config = ReceiverConfig::default();
+        config.admission = Some(Arc::new(move |_, info| info.peer == peer(7)));
+        let receiver = Receiver::<u64>::new(config, Bincode::default());
+        for uid in [8, 7] {
+            let link = OutgoingLink::<u64>::new(capacity(5), Bincode::default());
+            let direct = Direct { peer: peer(uid), buffered: false, intake: receiver.intake() };
+            link.connect(Arc::new(direct), LinkNames::new(("a", "OUT"), ("b", "IN"))).unwrap();
+            let connected = link.connected().await;
+            assert_eq!(connected, if uid == 7 { Ok(()) } else { Err(Refusal::NotPermitted) });
+            let sources = receiver.sources();
+            assert_eq!(sources.len(), usize::from(uid == 7));
+            assert!(sources.into_iter().all(|id| receiver.source(id).unwrap().peer == peer(7)));
+        }
     });
 }
 
@@ -192,7 +214,7 @@ fn an_admission_hook_may_look_at_the_receiver() {
         let of_hook = slot.clone();
         let mut config = ReceiverConfig::default();
         config.admission =
-            Some(Arc::new(move |hello| of_hook.get().is_some_and(|intake| !intake.knows(hello.session))));
+            Some(Arc::new(move |hello, _| of_hook.get().is_some_and(|intake| !intake.knows(hello.session))));
         let receiver = site.receiver::<u64>(config);
         slot.set(receiver.intake()).unwrap();
         let link = site.link::<u64>(capacity(5));

@@ -8,8 +8,8 @@ use ipc_pipeline::{
     protocol::Budget,
 };
 use ipc_transport::{
-    Access, BackoffConfig, ConnectOptions, Error, Limits, ListenOptions, Naming, RuntimeDirectory,
-    RuntimeNaming, Transport, Transports,
+    Access, BackoffConfig, ConnectOptions, Error, Limits, ListenOptions, Naming, PeerIdentity,
+    RuntimeDirectory, RuntimeNaming, Transport, Transports,
 };
 
 use crate::PortError;
@@ -149,10 +149,12 @@ impl NodeConfig {
 pub struct ConnectionRequest {
     /// The sending process, as it names itself.
     pub process: String,
-    /// The sending port.
+    /// The sending port, likewise.
     pub port: String,
     /// Opaque bytes that the sender was configured with.
     pub credentials: Vec<u8>,
+    /// Who is behind the connection, as the transport knows it: the only thing here that the source cannot make up.
+    pub peer: PeerIdentity,
 }
 
 type RequestHook = Arc<dyn Fn(&ConnectionRequest) -> bool + Send + Sync>;
@@ -352,11 +354,12 @@ impl PortConfig {
             receiver.budget = budget.clone();
         }
         receiver.admission = self.request_hook.clone().map(|hook| -> ipc_pipeline::link::Admission {
-            Arc::new(move |hello| {
+            Arc::new(move |hello, info| {
                 hook(&ConnectionRequest {
                     process: hello.from_process.clone(),
                     port: hello.from_port.clone(),
                     credentials: hello.credentials.clone(),
+                    peer: info.peer.clone(),
                 })
             })
         });

@@ -2,11 +2,11 @@
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
-use ipc_transport::{BackoffConfig, Limits};
+use ipc_transport::{BackoffConfig, ConnectionInfo, Limits};
 
 use crate::{
     FullPolicy,
-    protocol::{Budget, OutgoingConfig},
+    protocol::{Budget, Hello, OutgoingConfig},
 };
 
 /// When a value is released, so that its sender may forget it.
@@ -107,8 +107,11 @@ impl LinkConfig {
     }
 }
 
-/// Decides whether a source may come in; it gets the hello.
-pub type Admission = Arc<dyn Fn(&crate::protocol::Hello) -> bool + Send + Sync>;
+/// Decides whether a source may come in; it gets what the source says of itself, and what the transport knows of the
+/// connection.
+///
+/// Names and credentials in the hello are claims; [`ConnectionInfo::peer`] is from the kernel or the transport.
+pub type Admission = Arc<dyn Fn(&Hello, &ConnectionInfo) -> bool + Send + Sync>;
 
 /// How a receiving end behaves.
 #[derive(Clone)]

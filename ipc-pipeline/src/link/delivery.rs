@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Deref, sync::Arc};
 
-use ipc_transport::DecodeError;
+use ipc_transport::{DecodeError, PeerIdentity};
 
 use super::session::Session;
 
@@ -14,10 +14,12 @@ pub struct SourceId(pub(super) u64);
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SourceInfo {
-    /// The sending process.
+    /// The sending process, as it names itself.
     pub process: String,
     /// The sending port.
     pub port: String,
+    /// Who is behind its last connection, as the transport knows it; never from what the source says of itself.
+    pub peer: PeerIdentity,
     /// Whether a connection serves it now.
     pub connected: bool,
     /// Bytes of values that arrived from it, headers included, in this incarnation.
@@ -107,6 +109,8 @@ pub enum Event<T> {
         count: u64,
     },
     /// The source's process or port began anew: values from here on belong to another session.
+    ///
+    /// Several restarts with nothing between them may be told as one.
     SourceRestarted {
         /// The source.
         source: SourceId,

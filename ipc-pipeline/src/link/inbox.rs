@@ -14,11 +14,15 @@ use std::{
     time::Duration,
 };
 
-use ipc_transport::{Limits, PeerIdentity, WriteHalf};
+use ipc_transport::{ConnectionInfo, Limits, PeerIdentity, WriteHalf};
 
 pub(super) use self::lane::Item;
 use self::registry::{Leaving, Phase, State};
-use super::{ReceiverConfig, RecvError, SourceId, oversize::OversizeSlot, session::Session};
+use super::{
+    AckMode, ReceiverConfig, RecvError, SourceId, SourceInfo,
+    oversize::OversizeSlot,
+    session::{Core, Session},
+};
 use crate::protocol::{Answer, Arrival, FrameReader, Hello, Refusal, SEGMENT_LEN, Segment, SessionId};
 
 /// Empty segments kept for readers.
@@ -87,11 +91,11 @@ impl Inbox {
     pub(super) fn admit(
         &self,
         hello: &Hello,
-        peer: &PeerIdentity,
+        info: &ConnectionInfo,
         writer: &mut Option<WriteHalf>,
     ) -> Admitted {
         // The hook is the user's: it runs without the lock.
-        let checked = self.check(hello);
+        let checked = self.check(hello, info);
         let mut state = self.lock();
         match state.leaving {
             Leaving::Closed if state.sessions.contains_key(&hello.session) => {
@@ -117,7 +121,7 @@ impl Inbox {
         }
         let session = match known {
             Some(session) => session,
-            None => state.enter(self, hello, peer),
+            None => state.enter(self, hello, info),
         };
         drop(state);
         let mut core = session.lock();
@@ -140,7 +144,8 @@ impl Inbox {
         // A sender that comes back only to hear that its end was seen does not begin the stream anew.
         let open = !core.machine.is_ending();
         let writer = writer.take().expect("the caller brought the writing half");
-        let (epoch, older) = session.attach(&mut core, writer, &Answer::Welcome(welcome).encode());
+        let (epoch, older) =
+            session.attach(&mut core, writer, &info.peer, &Answer::Welcome(welcome).encode());
         let mut state = self.lock();
         state.drivers += 1;
         state.set_phase(session.id, Phase::Attached, open);
@@ -155,8 +160,8 @@ impl Inbox {
         Admitted::Attached { session, epoch, older }
     }
 
-    fn check(&self, hello: &Hello) -> Result<(), Refusal> {
-        if self.config.admission.as_ref().is_some_and(|admit| !admit(hello)) {
+    fn check(&self, hello: &Hello, info: &ConnectionInfo) -> Result<(), Refusal> {
+        if self.config.admission.as_ref().is_some_and(|admit| !admit(hello, info)) {
             return Err(Refusal::NotPermitted);
         }
         if hello.codec != self.codec {
@@ -257,18 +262,23 @@ impl Inbox {
             && let Some(item) = state.lanes.get_mut(&source).and_then(|lane| lane.items.pop_front())
         {
             // Its place among those that wait stays what it is.
+            state.tidy(source);
             return Poll::Ready(Ok((source, item)));
         }
         while let Some(source) = state.ready.pop_front() {
             let Some(lane) = state.lanes.get_mut(&source) else { continue };
             let item = lane.items.pop_front();
             lane.queued = false;
-            let Some(item) = item else { continue };
+            let Some(item) = item else {
+                state.tidy(source);
+                continue;
+            };
             if !lane.items.is_empty() {
                 lane.queued = true;
                 // Behind the others: the taken item is this source's turn.
                 state.ready.push_back(source);
             }
+            state.tidy(source);
             state.serving = Some(source);
             self.ready_hint.store(state.others_ready(), Ordering::Relaxed);
             return Poll::Ready(Ok((source, item)));
@@ -316,11 +326,20 @@ impl Inbox {
     /// A driver has stopped; `current` if it served the session's newest connection.
     ///
     /// The caller holds the session's lock, so that a newer connection cannot come in between, and wakes who waits.
-    pub(super) fn driver_stopped(&self, session: &Session, current: bool, ending: bool) -> Vec<Waker> {
+    pub(super) fn driver_stopped(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        core: &mut Core,
+        current: bool,
+    ) -> Vec<Waker> {
+        let ending = core.machine.is_ending();
         let mut state = self.lock();
         state.drivers -= 1;
         if current {
             state.set_phase(session.id, Phase::Detached, !ending);
+        }
+        if current && !ending && state.leaving == Leaving::No {
+            self.begin_expiry(session, core);
         }
         let mut wakers: Vec<Waker> = state.consumer.take().into_iter().collect();
         if state.drivers == 0 {
@@ -329,8 +348,20 @@ impl Inbox {
         wakers
     }
 
+    /// A source is lost: after a while it no longer holds the end of the stream. The caller holds its lock.
+    fn begin_expiry(self: &Arc<Self>, session: &Arc<Session>, core: &mut Core) {
+        let Some(ttl) = self.config.source_ttl else { return };
+        let (inbox, of_timer, epoch) = (Arc::downgrade(self), Arc::downgrade(session), core.epoch());
+        core.set_timer(async move {
+            tokio::time::sleep(ttl).await;
+            if let (Some(inbox), Some(session)) = (inbox.upgrade(), of_timer.upgrade()) {
+                inbox.expire(&session, epoch);
+            }
+        });
+    }
+
     /// A lost source has been away too long: it no longer holds the end of the stream.
-    pub(super) fn expire(&self, session: &Session, epoch: u64) {
+    fn expire(&self, session: &Session, epoch: u64) {
         let core = session.lock();
         let mut state = self.lock();
         // It may have been here again meanwhile, and be away for less than the whole time.
@@ -389,13 +420,14 @@ impl Inbox {
     }
 
     /// Every session, for a recovery; drops their untaken values.
-    pub(super) fn recover(&self) {
+    pub(super) fn recover(self: &Arc<Self>) {
         let sessions: Vec<_> = self.lock().sessions.values().map(|entry| entry.session.clone()).collect();
         for session in sessions {
             let mut core = session.lock();
             if session.recover(&mut core) {
                 self.discard(&session);
                 self.lock().set_phase(session.id, Phase::Detached, true);
+                self.begin_expiry(&session, &mut core);
             }
             let waker = core.take_driver();
             drop(core);
@@ -412,11 +444,31 @@ impl Inbox {
         }
     }
 
-    pub(super) fn source(&self, source: SourceId) -> Option<(String, String, Option<Arc<Session>>)> {
+    /// Who a source is.
+    pub(super) fn source(&self, source: SourceId) -> Option<SourceInfo> {
         let state = self.lock();
         let lane = state.lanes.get(&source)?;
         let session = state.sessions.get(&lane.current).map(|entry| entry.session.clone());
-        Some((lane.process.clone(), lane.port.clone(), session))
+        let mut info = SourceInfo {
+            process: lane.process.clone(),
+            port: lane.port.clone(),
+            peer: PeerIdentity::Unknown,
+            connected: false,
+            received_bytes: 0,
+            oldest_unacked: None,
+        };
+        drop(state);
+        if let Some(session) = session {
+            let mut core = session.lock();
+            core.machine.handle_taken(session.taken());
+            info.peer = core.peer().clone();
+            info.connected = core.machine.is_connected();
+            info.received_bytes = core.machine.received_bytes();
+            if self.config.ack_mode == AckMode::Explicit {
+                info.oldest_unacked = core.machine.oldest_unacked();
+            }
+        }
+        Some(info)
     }
 
     pub(super) fn sources(&self) -> Vec<SourceId> {

@@ -177,7 +177,7 @@ impl Intake {
     ///
     /// Dropping the future hangs up; the peer dials again.
     pub async fn accept(&self, mut greeting: Greeting) -> Result<(), Greeting> {
-        match self.inbox.admit(&greeting.hello, &greeting.info.peer, &mut greeting.writer) {
+        match self.inbox.admit(&greeting.hello, &greeting.info, &mut greeting.writer) {
             Admitted::Attached { session, epoch, older } => {
                 if let Some(waker) = older {
                     waker.wake();
@@ -263,15 +263,6 @@ impl Driver {
             tracing::debug!(%error, session = %self.session.id, "connection lost");
         }
         self.hang_up().await;
-        let (current, ending) = self.stop();
-        if let (true, false, Some(ttl)) = (current, ending, self.inbox.config.source_ttl) {
-            let (inbox, session, epoch) = (Arc::downgrade(&self.inbox), self.session.clone(), self.epoch);
-            drop(self);
-            tokio::time::sleep(ttl).await;
-            if let Some(inbox) = inbox.upgrade() {
-                inbox.expire(&session, epoch);
-            }
-        }
     }
 
     /// After the last word: closes the writing half and reads on until the peer has hung up, at most 1 s.
@@ -292,21 +283,6 @@ impl Driver {
             while self.reader.read(&mut sink).await.is_ok_and(|count| count > 0) {}
         };
         let _ = timeout(HANG_UP, drained).await;
-    }
-
-    /// The connection is gone; whether it was the session's newest, and whether the session has ended.
-    fn stop(&self) -> (bool, bool) {
-        let mut core = self.session.lock();
-        let current = core.is_newest(self.epoch);
-        if current {
-            self.session.say_farewell(&mut core);
-            core.detach(&self.session);
-        }
-        let ending = core.machine.is_ending();
-        let wakers = self.inbox.driver_stopped(&self.session, current, ending);
-        drop(core);
-        wakers.into_iter().for_each(std::task::Waker::wake);
-        (current, ending)
     }
 
     /// `Ok` when the connection was replaced or left in good order.
@@ -423,5 +399,20 @@ impl Driver {
     /// When a frame that has just moved on must have done so again; a time that the clock cannot tell is none.
     fn frame_deadline(&self) -> Option<Instant> {
         Instant::now().checked_add(self.inbox.config.frame_timeout)
+    }
+}
+
+/// However the task ends, with its runtime or by a panic too: the connection is gone, and whoever waits must know.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let mut core = self.session.lock();
+        let current = core.is_newest(self.epoch);
+        if current {
+            self.session.say_farewell(&mut core);
+            core.detach(&self.session);
+        }
+        let wakers = self.inbox.driver_stopped(&self.session, &mut core, current);
+        drop(core);
+        wakers.into_iter().for_each(std::task::Waker::wake);
     }
 }

@@ -39,7 +39,7 @@ pub struct ReceiverCounters {
     pub duplicates: u64,
     /// Values that did not decode.
     pub undecodable: u64,
-    /// Restarts of sources.
+    /// Restarts of sources, as they were told: several with nothing between them count once.
     pub restarts: u64,
 }
 
@@ -264,17 +264,7 @@ impl<T: 'static> Receiver<T> {
 
     /// Who a source is; `None` for one long gone.
     pub fn source(&self, source: SourceId) -> Option<SourceInfo> {
-        let (process, port, session) = self.inbox.source(source)?;
-        let mut info =
-            SourceInfo { process, port, connected: false, received_bytes: 0, oldest_unacked: None };
-        if let Some(session) = session {
-            let mut core = session.lock();
-            core.machine.handle_taken(session.taken());
-            info.connected = core.machine.is_connected();
-            info.received_bytes = core.machine.received_bytes();
-            info.oldest_unacked = if self.explicit { core.machine.oldest_unacked() } else { None };
-        }
-        Some(info)
+        self.inbox.source(source)
     }
 
     /// The sources that this end remembers.

@@ -10,8 +10,8 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use ipc_transport::WriteHalf;
-use tokio::io::AsyncWrite;
+use ipc_transport::{PeerIdentity, WriteHalf};
+use tokio::{io::AsyncWrite, runtime::Handle, task::AbortHandle};
 
 use super::{SourceId, oversize::OversizeSlot, ticker};
 use crate::protocol::{Control, Incoming, SessionId, Taken};
@@ -47,6 +47,11 @@ pub(super) struct Core {
     out: Vec<u8>,
     out_at: usize,
     driver: Option<Waker>,
+    /// Who is behind the newest connection.
+    peer: PeerIdentity,
+    /// Where timers of this session run, and the one that runs.
+    runtime: Option<Handle>,
+    timer: Option<Timer>,
     /// Grows with each connection; a driver whose connection is not the newest stops.
     epoch: u64,
     tick: bool,
@@ -87,6 +92,15 @@ pub(super) enum Standing {
     Left,
 }
 
+/// A task that sleeps, ended with its owner.
+struct Timer(AbortHandle);
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl Session {
     pub(super) fn new(
         id: SessionId,
@@ -118,6 +132,9 @@ impl Session {
                 out: Vec::new(),
                 out_at: 0,
                 driver: None,
+                peer: PeerIdentity::Unknown,
+                runtime: None,
+                timer: None,
                 epoch: 0,
                 tick: false,
                 leaving: false,
@@ -261,8 +278,17 @@ impl Session {
     }
 
     /// Gives the session a new connection, whose answer is in `answer`; an older one is not read any more.
-    pub(super) fn attach(&self, core: &mut Core, writer: WriteHalf, answer: &[u8]) -> (u64, Option<Waker>) {
+    pub(super) fn attach(
+        &self,
+        core: &mut Core,
+        writer: WriteHalf,
+        peer: &PeerIdentity,
+        answer: &[u8],
+    ) -> (u64, Option<Waker>) {
         core.epoch += 1;
+        core.peer = peer.clone();
+        core.runtime = Handle::try_current().ok();
+        core.timer = None;
         core.writer = Some(writer);
         core.holds_bytes = false;
         core.out.clear();
@@ -321,6 +347,7 @@ impl Session {
         if core.farewell != Some(Farewell::Aborted) {
             core.farewell = Some(farewell);
         }
+        core.timer = None;
         core.driver.take()
     }
 
@@ -389,6 +416,20 @@ impl Core {
         } else {
             Standing::Current
         }
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Who is behind the newest connection.
+    pub(super) fn peer(&self) -> &PeerIdentity {
+        &self.peer
+    }
+
+    /// Starts this session's timer, in place of one that runs; it stops when the session is forgotten.
+    pub(super) fn set_timer(&mut self, timer: impl Future<Output = ()> + Send + 'static) {
+        self.timer = self.runtime.as_ref().map(|runtime| Timer(runtime.spawn(timer).abort_handle()));
     }
 
     /// Whether no newer connection has taken over.

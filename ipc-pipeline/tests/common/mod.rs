@@ -172,6 +172,11 @@ impl Connector for Direct {
     }
 }
 
+/// Polls once, and tells whether that was not enough.
+pub(crate) async fn is_pending<F: Future>(mut future: std::pin::Pin<&mut F>) -> bool {
+    std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending())).await
+}
+
 /// Runs a test on both tokio flavours, under a watchdog.
 pub(crate) fn on_both_runtimes<F: Future<Output = ()>>(test: impl Fn() -> F) {
     for threads in [0, 2] {

@@ -58,6 +58,26 @@ fn the_incoming_side_is_connected_without_a_call() {
     });
 }
 
+/// P-11: by the kernel's word, not by the source's own.
+#[test]
+fn a_hook_decides_by_the_process_behind_the_connection() {
+    once(|world| async move {
+        let (one, two) = world.pair().await;
+        for own in [true, false] {
+            let config = PortConfig::new()
+                .connection_request(move |request| (request.peer.pid() == Some(std::process::id())) == own);
+            let inp = two.incoming_with::<u64>(if own { "OWN" } else { "OTHERS" }, config).unwrap();
+            let out = one.outgoing::<u64>("OUT").unwrap();
+            out.connect("process2", inp.name()).unwrap();
+            let expected = if own { Ok(()) } else { Err(Refusal::NotPermitted) };
+            assert_eq!(out.connected().await, expected);
+            let pids = inp.sources().into_iter().map(|id| inp.source(id).unwrap().peer.pid());
+            assert!(pids.eq(own.then_some(Some(std::process::id()))));
+            let _ = out.abort().await;
+        }
+    });
+}
+
 /// P-11.
 #[test]
 fn a_hook_sees_who_wants_to_come_in_and_may_refuse() {

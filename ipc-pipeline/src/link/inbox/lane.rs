@@ -1,6 +1,9 @@
 //! What one source has sent and nobody has taken, in order.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use super::super::session::Session;
 use crate::protocol::{Run, SKIP_LEN, Segment, SessionId};
@@ -14,7 +17,8 @@ pub(super) struct Lane {
     pub(super) items: VecDeque<Item>,
     pub(super) queued: bool,
     pub(super) current: SessionId,
-    pub(super) sessions: usize,
+    /// The orders of its sessions that are remembered.
+    pub(super) orders: BTreeSet<u64>,
 }
 
 /// What lies in a lane.
@@ -34,6 +38,33 @@ pub(in crate::link) enum Item {
 }
 
 impl Lane {
+    /// A session begins here, after another one; restarts with nothing between them are told once.
+    pub(super) fn restart(&mut self, order: u64) {
+        if let Some(Item::Restarted { order: last }) = self.items.back()
+            && !self.orders.contains(last)
+        {
+            self.items.pop_back();
+        }
+        self.items.push_back(Item::Restarted { order });
+    }
+
+    /// A session with nothing untaken is forgotten: what is left of it is at most notices, which go with it.
+    pub(super) fn forget(&mut self, session: &Session) {
+        self.orders.remove(&session.order);
+        self.items.retain(|item| item.session() != Some(session.id));
+        let is_own = |item: &Item| matches!(item, Item::Restarted { order } if *order == session.order);
+        if let Some(at) = self.items.iter().position(is_own)
+            && matches!(self.items.get(at + 1), Some(Item::Restarted { .. }))
+        {
+            self.items.remove(at);
+        }
+    }
+
+    /// Whether nothing will come out of it any more, unless a new session comes.
+    pub(super) fn is_over(&self) -> bool {
+        self.items.is_empty() && self.orders.is_empty()
+    }
+
     /// Takes out what belongs to later sessions.
     pub(super) fn split_off_after(&mut self, order: u64) -> Option<VecDeque<Item>> {
         let begins_later = |item: &Item| matches!(item, Item::Restarted { order: begun } if *begun > order);

@@ -1,12 +1,12 @@
 //! Who a receiving end knows: its sources, their sessions, and what each of them still holds open.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque, btree_map},
     sync::Arc,
     task::Waker,
 };
 
-use ipc_transport::PeerIdentity;
+use ipc_transport::ConnectionInfo;
 
 use super::{
     super::{
@@ -14,7 +14,7 @@ use super::{
         session::{Farewell, Session},
     },
     Inbox,
-    lane::{Item, Lane},
+    lane::Lane,
 };
 use crate::protocol::{Hello, Incoming, IncomingConfig, Segment, SessionId};
 
@@ -76,7 +76,7 @@ pub(super) enum Phase {
 
 impl State {
     /// A record for a session that is not known, in the lane of its source.
-    pub(super) fn enter(&mut self, inbox: &Inbox, hello: &Hello, peer: &PeerIdentity) -> Arc<Session> {
+    pub(super) fn enter(&mut self, inbox: &Inbox, hello: &Hello, info: &ConnectionInfo) -> Arc<Session> {
         let name = (hello.from_process.clone(), hello.from_port.clone());
         let source = match self.by_name.get(&name) {
             Some(source) => *source,
@@ -91,7 +91,7 @@ impl State {
                     items: VecDeque::new(),
                     queued: false,
                     current: hello.session,
-                    sessions: 0,
+                    orders: BTreeSet::new(),
                 };
                 self.lanes.insert(source, lane);
                 source
@@ -107,7 +107,7 @@ impl State {
             ticked: inbox.config.ticker,
         };
         let budget = &inbox.config.budget;
-        let share = peer.foreign_user().map_or_else(|| budget.share(), |uid| budget.foreign_share(uid));
+        let share = info.peer.foreign_user().map_or_else(|| budget.share(), |uid| budget.foreign_share(uid));
         let machine = Incoming::new(config, hello, share);
         self.next_order += 1;
         let session = Session::new(
@@ -119,21 +119,22 @@ impl State {
             inbox.config.ticker,
         );
         let lane = self.lanes.get_mut(&source).expect("it was found or made above");
-        lane.sessions += 1;
         let earlier = std::mem::replace(&mut lane.current, hello.session);
         if earlier != hello.session {
             // Values of the earlier session that are here come first.
-            lane.items.push_back(Item::Restarted { order: self.next_order });
+            lane.restart(self.next_order);
             if !lane.queued {
                 lane.queued = true;
                 self.ready.push_back(source);
             }
         }
+        lane.orders.insert(self.next_order);
         // It holds the end of the stream before the earlier one lets go: no end may be seen between the two.
         self.sessions
             .insert(hello.session, Entry { session: session.clone(), phase: Phase::Detached, open: true });
         self.open += 1;
-        if earlier != hello.session {
+        let is_away = |entry: &Entry| entry.phase == Phase::Detached;
+        if earlier != hello.session && self.sessions.get(&earlier).is_some_and(is_away) {
             self.set_open(earlier, false);
         }
         session
@@ -154,10 +155,12 @@ impl State {
                 }
             }
         }
-        let current = self.sessions.get(&id).is_some_and(|entry| {
-            self.lanes.get(&entry.session.source).is_some_and(|lane| lane.current == id)
-        });
-        self.set_open(id, open && current);
+        // One that is here holds the end whatever came after it; one that is away only if nothing did.
+        let holds = phase == Phase::Attached
+            || self.sessions.get(&id).is_some_and(|entry| {
+                self.lanes.get(&entry.session.source).is_some_and(|lane| lane.current == id)
+            });
+        self.set_open(id, open && holds);
     }
 
     pub(super) fn set_open(&mut self, id: SessionId, open: bool) {
@@ -199,14 +202,23 @@ impl State {
         if let Some(entry) = self.sessions.remove(&id) {
             let source = entry.session.source;
             if let Some(lane) = self.lanes.get_mut(&source) {
-                lane.sessions -= 1;
-                if lane.sessions == 0 && lane.items.is_empty() {
-                    let name = (std::mem::take(&mut lane.process), std::mem::take(&mut lane.port));
-                    self.by_name.remove(&name);
-                    self.lanes.remove(&source);
-                }
+                lane.forget(&entry.session);
             }
+            self.tidy(source);
         }
         true
+    }
+
+    /// Forgets a source of which nothing is left.
+    pub(super) fn tidy(&mut self, source: SourceId) {
+        if let btree_map::Entry::Occupied(lane) = self.lanes.entry(source)
+            && lane.get().is_over()
+        {
+            let lane = lane.remove();
+            self.by_name.remove(&(lane.process, lane.port));
+            if lane.queued {
+                self.ready.retain(|ready| *ready != source);
+            }
+        }
     }
 }
