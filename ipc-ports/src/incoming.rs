@@ -10,9 +10,8 @@ use std::{
 
 use futures_core::Stream;
 use ipc_pipeline::link::{
-    Delivery, Event, Intake, Receiver, ReceiverCounters, Recv, RecvError, SourceId, SourceInfo,
+    Delivery, Event, Receiver, ReceiverCounters, Recv, RecvError, SharedReceiver, SourceId, SourceInfo,
 };
-use tokio::sync::Mutex;
 
 use crate::node::Shared;
 
@@ -21,22 +20,26 @@ use crate::node::Shared;
 /// It needs no connect call: accepting a source is the connect-back. Dropping it tells the sources to keep what they
 /// have for a successor; only [`close`](Self::close) is final.
 pub struct IncomingPort<T> {
-    receiver: Option<Receiver<T>>,
+    receiver: Receiver<T>,
+    // Behind the receiver: the name is free once that is gone.
+    place: Arc<Place>,
+}
+
+/// A port's name at its node, free again when this is dropped.
+struct Place {
     node: Arc<Shared>,
     name: String,
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.node.forget_incoming(&self.name);
+    }
+}
+
 impl<T: 'static> IncomingPort<T> {
     pub(crate) fn new(receiver: Receiver<T>, node: Arc<Shared>, name: String) -> Self {
-        Self { receiver: Some(receiver), node, name }
-    }
-
-    fn receiver(&mut self) -> &mut Receiver<T> {
-        self.receiver.as_mut().expect("it is taken out only by methods that consume the port")
-    }
-
-    fn receiver_ref(&self) -> &Receiver<T> {
-        self.receiver.as_ref().expect("it is taken out only by methods that consume the port")
+        Self { receiver, place: Arc::new(Place { node, name }) }
     }
 
     /// The next value; returning it is *taking* it. See [`Receiver::recv`].
@@ -51,7 +54,7 @@ impl<T: 'static> IncomingPort<T> {
     /// Cancel safe: a value that was not returned stays where it is.
     #[inline]
     pub fn recv(&mut self) -> Recv<'_, T> {
-        self.receiver().recv()
+        self.receiver.recv()
     }
 
     /// The next value or notice: a source's restart, or values that a sender's policy dropped.
@@ -64,7 +67,7 @@ impl<T: 'static> IncomingPort<T> {
     ///
     /// Cancel safe: what was not returned stays where it is.
     pub async fn recv_event(&mut self) -> Result<Event<T>, RecvError> {
-        self.receiver().recv_event().await
+        self.receiver.recv_event().await
     }
 
     /// The next value if one is here; `None` if not.
@@ -73,7 +76,7 @@ impl<T: 'static> IncomingPort<T> {
     ///
     /// As [`recv`](Self::recv).
     pub fn try_recv(&mut self) -> Result<Option<Delivery<T>>, RecvError> {
-        self.receiver().try_recv()
+        self.receiver.try_recv()
     }
 
     /// The next value; lets the thread wait for it. See [`Receiver::blocking_recv`].
@@ -82,7 +85,7 @@ impl<T: 'static> IncomingPort<T> {
     ///
     /// As [`recv`](Self::recv).
     pub fn blocking_recv(&mut self) -> Result<Delivery<T>, RecvError> {
-        self.receiver().blocking_recv()
+        self.receiver.blocking_recv()
     }
 
     /// As [`blocking_recv`](Self::blocking_recv), and waits this long at most; `None` when nothing came in that time.
@@ -91,7 +94,7 @@ impl<T: 'static> IncomingPort<T> {
     ///
     /// As [`recv`](Self::recv).
     pub fn blocking_recv_timeout(&mut self, timeout: Duration) -> Result<Option<Delivery<T>>, RecvError> {
-        self.receiver().blocking_recv_timeout(timeout)
+        self.receiver.blocking_recv_timeout(timeout)
     }
 
     /// Waits for a value, then appends up to `max` that are here to `out`; the fast path.
@@ -104,7 +107,7 @@ impl<T: 'static> IncomingPort<T> {
     ///
     /// Cancel safe: values are taken only in the poll that returns them.
     pub async fn recv_many(&mut self, out: &mut Vec<T>, max: usize) -> Result<usize, RecvError> {
-        self.receiver().recv_many(out, max).await
+        self.receiver.recv_many(out, max).await
     }
 
     /// As [`recv_many`](Self::recv_many), with each value's origin, in either ack mode.
@@ -121,22 +124,22 @@ impl<T: 'static> IncomingPort<T> {
         out: &mut Vec<Delivery<T>>,
         max: usize,
     ) -> Result<usize, RecvError> {
-        self.receiver().recv_deliveries(out, max).await
+        self.receiver.recv_deliveries(out, max).await
     }
 
     /// Takes back what was handed out and not acked, and has it sent again, flagged; see [`Receiver::recover`].
     pub fn recover(&mut self) {
-        self.receiver().recover();
+        self.receiver.recover();
     }
 
     /// Who a source is; `None` for one long gone.
     pub fn source(&self, source: SourceId) -> Option<SourceInfo> {
-        self.receiver_ref().source(source)
+        self.receiver.source(source)
     }
 
     /// The sources that this port remembers.
     pub fn sources(&self) -> Vec<SourceId> {
-        self.receiver_ref().sources()
+        self.receiver.sources()
     }
 
     /// Whether a connection from the given outgoing port exists now.
@@ -149,12 +152,12 @@ impl<T: 'static> IncomingPort<T> {
 
     /// Counts over all sources.
     pub fn counters(&self) -> ReceiverCounters {
-        self.receiver_ref().counters()
+        self.receiver.counters()
     }
 
     /// The port's name.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.place.name
     }
 
     /// Closes the port for good: senders get `PeerClosed`, and what was not taken stays undelivered with them.
@@ -165,16 +168,15 @@ impl<T: 'static> IncomingPort<T> {
     /// # Cancel safety
     ///
     /// Dropping the future closes all the same, if it was polled; one that never was drops the port.
-    pub async fn close(mut self) {
-        if let Some(receiver) = self.receiver.take() {
-            receiver.close().await;
-        }
+    pub async fn close(self) {
+        let Self { receiver, place } = self;
+        receiver.close().await;
+        drop(place);
     }
 
     /// A receiver that many tasks can share: first come, first served.
     pub fn into_shared(self) -> SharedIncomingPort<T> {
-        let intake = self.receiver_ref().intake();
-        SharedIncomingPort { port: Arc::new(Mutex::new(self)), intake }
+        SharedIncomingPort { receiver: self.receiver.into_shared(), place: self.place }
     }
 }
 
@@ -182,36 +184,32 @@ impl<T: 'static> Stream for IncomingPort<T> {
     type Item = Result<Delivery<T>, RecvError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(self.get_mut().receiver()).poll_next(cx)
-    }
-}
-
-impl<T> Drop for IncomingPort<T> {
-    fn drop(&mut self) {
-        drop(self.receiver.take());
-        self.node.forget_incoming(&self.name);
+        Pin::new(&mut self.get_mut().receiver).poll_next(cx)
     }
 }
 
 impl<T> fmt::Debug for IncomingPort<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IncomingPort").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("IncomingPort").field("name", &self.place.name).finish_non_exhaustive()
     }
 }
 
 /// An incoming port that tasks share; each value goes to exactly one of them, in the order in which they asked.
 ///
+/// Each handle is told the end of the stream once: all that wait when it comes, and the others at their next receive,
+/// so that every task of a pool sees it; give each task its own clone.
+///
 /// A receive that was polled once holds its place: whoever keeps one without polling or dropping it holds up everybody
 /// behind.
 pub struct SharedIncomingPort<T> {
-    port: Arc<Mutex<IncomingPort<T>>>,
-    /// Closes the port while another task holds it and waits.
-    intake: Intake,
+    receiver: SharedReceiver<T>,
+    // Behind the receiver: the name is free once that is gone.
+    place: Arc<Place>,
 }
 
 impl<T> Clone for SharedIncomingPort<T> {
     fn clone(&self) -> Self {
-        Self { port: self.port.clone(), intake: self.intake.clone() }
+        Self { receiver: self.receiver.clone(), place: self.place.clone() }
     }
 }
 
@@ -226,7 +224,62 @@ impl<T: 'static> SharedIncomingPort<T> {
     ///
     /// Dropping the future gives up the place in the queue; no value is lost by it.
     pub async fn recv(&self) -> Result<Delivery<T>, RecvError> {
-        self.port.lock().await.recv().await
+        self.receiver.recv().await
+    }
+
+    /// The next value or notice for this task; see [`IncomingPort::recv_event`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`recv`](Self::recv).
+    pub async fn recv_event(&self) -> Result<Event<T>, RecvError> {
+        self.receiver.recv_event().await
+    }
+
+    /// Waits for a value, then appends up to `max` that are here to `out`; see [`IncomingPort::recv_many`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`recv`](Self::recv).
+    pub async fn recv_many(&self, out: &mut Vec<T>, max: usize) -> Result<usize, RecvError> {
+        self.receiver.recv_many(out, max).await
+    }
+
+    /// The next value if one is here and nobody asked for it before; `None` if not.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub fn try_recv(&self) -> Result<Option<Delivery<T>>, RecvError> {
+        self.receiver.try_recv()
+    }
+
+    /// Who a source is; `None` for one long gone.
+    pub fn source(&self, source: SourceId) -> Option<SourceInfo> {
+        self.receiver.source(source)
+    }
+
+    /// The sources that this port remembers.
+    pub fn sources(&self) -> Vec<SourceId> {
+        self.receiver.sources()
+    }
+
+    /// Counts over all sources.
+    pub fn counters(&self) -> ReceiverCounters {
+        self.receiver.counters()
+    }
+
+    /// The port's name.
+    pub fn name(&self) -> &str {
+        &self.place.name
     }
 
     /// Closes the port for good, as [`IncomingPort::close`] does; receives that wait end with [`RecvError::Closed`].
@@ -237,12 +290,12 @@ impl<T: 'static> SharedIncomingPort<T> {
     ///
     /// Dropping the future closes all the same, if it was polled.
     pub async fn close(&self) {
-        self.intake.close().await;
+        self.receiver.close().await;
     }
 
     /// The port back, if this was the last handle.
     pub fn into_inner(self) -> Option<IncomingPort<T>> {
-        Arc::into_inner(self.port).map(Mutex::into_inner)
+        Some(IncomingPort { receiver: self.receiver.into_inner()?, place: self.place })
     }
 }
 

@@ -489,7 +489,9 @@ impl Inbox {
         self.lock().sessions.contains_key(&session)
     }
 
-    pub(super) fn sessions(&self) -> Vec<Arc<Session>> {
-        self.lock().sessions.values().map(|entry| entry.session.clone()).collect()
+    /// Values that came again to all sessions and were passed over.
+    pub(super) fn duplicates(&self) -> u64 {
+        let sessions: Vec<_> = self.lock().sessions.values().map(|entry| entry.session.clone()).collect();
+        sessions.iter().map(|session| session.lock().machine.duplicates()).sum()
     }
 }

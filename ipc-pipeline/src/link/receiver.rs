@@ -14,7 +14,7 @@ use futures_core::Stream;
 use ipc_transport::Decoder;
 
 use super::{
-    AckMode, Delivery, Event, Intake, ReceiverConfig, RecvError, SourceId, SourceInfo,
+    AckMode, Delivery, Event, Intake, ReceiverConfig, RecvError, SharedReceiver, SourceId, SourceInfo,
     cursor::{Cursor, TURN_VALUES, Took},
     delivery::Ack,
     inbox::{Inbox, Item},
@@ -274,9 +274,12 @@ impl<T: 'static> Receiver<T> {
 
     /// Counts over all sources.
     pub fn counters(&self) -> ReceiverCounters {
-        let duplicates =
-            self.inbox.sessions().iter().map(|session| session.lock().machine.duplicates()).sum();
-        ReceiverCounters { duplicates, ..self.counters }
+        ReceiverCounters { duplicates: self.inbox.duplicates(), ..self.counters }
+    }
+
+    /// A receiver that many tasks may ask: first come, first served.
+    pub fn into_shared(self) -> SharedReceiver<T> {
+        SharedReceiver::new(self)
     }
 
     /// Closes this end for good: senders get `PeerClosed`, and what was not taken stays undelivered with them.
@@ -620,6 +623,17 @@ impl<T: 'static> Stream for Receiver<T> {
             }
             other => other.map(Some),
         }
+    }
+}
+
+impl<T> Receiver<T> {
+    pub(super) fn inbox(&self) -> &Arc<Inbox> {
+        &self.inbox
+    }
+
+    /// The counts that this end keeps itself, which are all but the duplicates.
+    pub(super) fn own_counters(&self) -> ReceiverCounters {
+        self.counters
     }
 }
 
