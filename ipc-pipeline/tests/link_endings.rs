@@ -15,6 +15,7 @@ use common::{Site, capacity, on_both_runtimes, paused};
 use ipc_pipeline::{
     SendErrorReason,
     link::{AckMode, Event, LostReason, OutgoingLink, ReceiverConfig, RecvError, Status},
+    protocol::Budget,
 };
 use ipc_transport::Bincode;
 
@@ -452,5 +453,134 @@ fn nobody_waits_for_the_connection_of_a_link_that_is_over() {
         let link = OutgoingLink::<u64>::new(capacity(5), Bincode::default());
         let _ = link.abort_now().await;
         assert!(link.connected().await.is_err());
+    });
+}
+
+/// An end that comes while the hello is under way is announced: no stream stays open for a source that is gone.
+#[test]
+fn an_end_in_the_midst_of_a_handshake_leaves_no_stream_open() {
+    on_both_runtimes(|| async {
+        for turns in 0..60 {
+            for aborting in [false, true] {
+                let site = Site::mem().await;
+                let mut receiver = site.receiver::<u64>(ReceiverConfig::default());
+                let link = site.link::<u64>(capacity(20));
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
+                if aborting {
+                    let _ = link.abort().await;
+                } else {
+                    link.close(LONG).await.unwrap();
+                }
+                let other = site.link_from::<u64>("OTHER", capacity(20), Bincode::default());
+                other.sender().send(1).await.unwrap();
+                let closing = tokio::spawn(async move { other.close(LONG).await });
+                let mut taken = false;
+                loop {
+                    match receiver.recv().await {
+                        Ok(value) => taken = *value == 1,
+                        // The source that sent nothing may have had an end of its own.
+                        Err(error) => assert_eq!(error, RecvError::EndOfStream),
+                    }
+                    if taken {
+                        break;
+                    }
+                }
+                closing.await.unwrap().unwrap();
+                assert_eq!(receiver.recv().await.unwrap_err(), RecvError::EndOfStream, "{turns} turns");
+            }
+        }
+    });
+}
+
+/// What nobody will take is not charged to the process any more, whether the sources are here or away.
+#[test]
+fn a_closed_end_gives_its_budget_back() {
+    on_both_runtimes(|| async {
+        for away in [false, true] {
+            let site = Site::mem().await;
+            let budget = Budget::new(1_000_000);
+            let mut config = ReceiverConfig::default();
+            config.budget = budget.clone();
+            let receiver = site.receiver::<Vec<u8>>(config);
+            let intake = receiver.intake();
+            let link = site.link::<Vec<u8>>(capacity(20));
+            link.sender().send_many((0..20).map(|_| vec![1; 20_000])).await.unwrap();
+            wait_until(|| budget.used() > 300_000).await;
+            if away {
+                site.vacate();
+                link.sender().cut();
+                wait_until(|| receiver.sources().iter().all(|id| !receiver.source(*id).unwrap().connected))
+                    .await;
+            }
+            receiver.close().await;
+            wait_until(|| budget.used() == 0).await;
+            assert!(intake.is_closed());
+        }
+    });
+}
+
+/// A recovery that comes after the last word finds nothing to take back.
+#[test]
+fn a_recovery_after_the_last_word_is_harmless() {
+    on_both_runtimes(|| async {
+        for closing in [false, true] {
+            let site = Site::mem().await;
+            let mut config = ReceiverConfig::default();
+            config.ack_mode = AckMode::Explicit;
+            let mut receiver = site.receiver::<Vec<u8>>(config);
+            let intake = receiver.intake();
+            let link = site.link::<Vec<u8>>(capacity(100));
+            link.sender().send_many((0..100).map(|_| vec![1; 3_000])).await.unwrap();
+            let first = receiver.recv().await.unwrap();
+            wait_until(|| receiver.source(first.source()).unwrap().received_bytes > 200_000).await;
+            if closing {
+                intake.close().await;
+            } else {
+                intake.detach().await;
+            }
+            receiver.recover();
+            first.ack();
+            assert_eq!(receiver.recv().await.unwrap_err(), RecvError::Closed);
+        }
+    });
+}
+
+/// The notice itself wakes the task that waits for it: the new session may have nothing to send.
+#[test]
+fn a_silent_restart_is_noticed() {
+    on_both_runtimes(|| async {
+        let site = Site::mem().await;
+        let mut receiver = site.receiver::<u64>(ReceiverConfig::default());
+        let first = site.link::<u64>(capacity(20));
+        first.connected().await.unwrap();
+        let waiting = tokio::spawn(async move { (receiver.recv_event().await, receiver) });
+        tokio::task::yield_now().await;
+        let second = site.link::<u64>(capacity(20));
+        second.connected().await.unwrap();
+        let (event, _receiver) = waiting.await.unwrap();
+        assert!(matches!(event, Ok(Event::SourceRestarted { .. })));
+        drop((first, second));
+    });
+}
+
+/// A successor cannot know what its predecessor took, so an abort that it answers is not exact.
+#[test]
+fn an_abort_that_a_successor_answers_gives_a_range() {
+    on_both_runtimes(|| async {
+        let site = Site::mem().await;
+        let mut config = ReceiverConfig::default();
+        config.ticker = false;
+        let mut receiver = site.receiver::<u64>(config);
+        let link = site.link::<u64>(capacity(20));
+        link.sender().send_many(0..7).await.unwrap();
+        for _ in 0..5 {
+            let _ = receiver.recv().await.unwrap();
+        }
+        lose(&site, &link).await;
+        let _successor = site.receiver::<u64>(ReceiverConfig::default());
+        let aborted = link.abort().await;
+        assert!(aborted.at_least <= 2 && aborted.at_most >= 2, "{aborted:?}");
     });
 }

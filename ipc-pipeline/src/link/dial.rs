@@ -18,8 +18,13 @@ pub(super) enum Greeted {
     Welcome(Box<(Welcome, ReadHalf, WriteHalf)>),
 }
 
-/// Greets; the time limit ends with the first answer, as a parked link may wait for ever.
-pub(super) async fn greet(connection: Connection, hello: &Hello, limit: Duration) -> Greeted {
+/// Greets; the time limit ends with the first answer, as a parked link may wait for ever. `parked` is told of that.
+pub(super) async fn greet(
+    connection: Connection,
+    hello: &Hello,
+    limit: Duration,
+    parked: impl Fn(),
+) -> Greeted {
     let (mut reader, mut writer, _) = connection.into_parts();
     let bytes = match hello.encode() {
         Ok(bytes) => bytes,
@@ -35,7 +40,10 @@ pub(super) async fn greet(connection: Connection, hello: &Hello, limit: Duration
         match answer {
             Ok(Answer::Welcome(welcome)) => return Greeted::Welcome(Box::new((welcome, reader, writer))),
             Ok(Answer::Refused(refusal)) => return Greeted::Refused(refusal),
-            Ok(Answer::Wait) => answer = read_answer(&mut reader).await,
+            Ok(Answer::Wait) => {
+                parked();
+                answer = read_answer(&mut reader).await;
+            }
             Err(error) => return Greeted::Failed(error),
         }
     }

@@ -160,8 +160,9 @@ async fn attempt(
         hello.credentials.clone_from(&shared.config.credentials);
         hello
     };
+    let Some(asking) = Asking::begin(shared, order) else { return Attempt::Interrupted };
     let greeted = tokio::select! {
-        greeted = greet(connection, &hello, shared.config.handshake_timeout) => greeted,
+        greeted = greet(connection, &hello, shared.config.handshake_timeout, || asking.end()) => greeted,
         () = shared.interrupted(order) => return Attempt::Interrupted,
     };
     match greeted {
@@ -176,13 +177,46 @@ async fn attempt(
         }
         Greeted::Welcome(welcome) => {
             let (welcome, reader, writer) = *welcome;
-            frames(shared, &welcome, reader, writer, order).await
+            frames(shared, asking, &welcome, reader, writer, order).await
         }
+    }
+}
+
+/// A hello that is out and not answered yet: the receiver may count this source from now on, so an end that comes in
+/// between waits for the answer, to be announced. A parked hello counts for nobody.
+struct Asking<'a> {
+    shared: &'a Shared,
+}
+
+impl<'a> Asking<'a> {
+    /// Nothing is asked any more once it is over.
+    fn begin(shared: &'a Shared, order: u64) -> Option<Self> {
+        let mut state = shared.lock();
+        state.asking = !state.is_over(order);
+        state.asking.then(|| Self { shared })
+    }
+
+    fn end(&self) {
+        let mut state = self.shared.lock();
+        if std::mem::take(&mut state.asking) {
+            // Whoever closes may be waiting for this alone, the driver included.
+            let mut wakers = self.shared.settle(&mut state);
+            wakers.extend(state.driver.take());
+            drop(state);
+            wake(wakers);
+        }
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
 async fn frames(
     shared: &Arc<Shared>,
+    asking: Asking<'_>,
     welcome: &Welcome,
     mut reader: ReadHalf,
     writer: WriteHalf,
@@ -199,6 +233,7 @@ async fn frames(
         shared.settle(&mut state)
     };
     let connected = Connected { shared };
+    drop(asking);
     wake(wakers);
     shared.status.send_replace(Status::Connected);
     let mut control = ControlReader::new();
@@ -327,7 +362,7 @@ impl State {
         self.order != order
             || self.stopped
             || self.machine.end().is_some()
-            || self.closing && self.machine.is_idle()
+            || self.closing && self.machine.is_idle() && !self.asking
     }
 
     fn register(&mut self, waker: &Waker) {

@@ -44,7 +44,8 @@ pub(super) enum Admitted {
     Attached {
         session: Arc<Session>,
         epoch: u64,
-        older: Option<Waker>,
+        /// Who has to know: the driver of an older connection, and the task that waits for notices.
+        wakers: [Option<Waker>; 2],
     },
     Refused(Refusal),
     /// This end is gone; another may come under its name.
@@ -151,13 +152,14 @@ impl Inbox {
         state.set_phase(session.id, Phase::Attached, open);
         state.armed |= open;
         let leaving = state.leaving;
+        let consumer = if is_new { state.consumer.take() } else { None };
         drop(state);
         if leaving != Leaving::No {
             // It left meanwhile and could not tell this connection.
             let _ = session.begin_farewell(&mut core, leaving.farewell());
         }
         drop(core);
-        Admitted::Attached { session, epoch, older }
+        Admitted::Attached { session, epoch, wakers: [older, consumer] }
     }
 
     fn check(&self, hello: &Hello, info: &ConnectionInfo) -> Result<(), Refusal> {
@@ -233,8 +235,10 @@ impl Inbox {
     pub(super) fn put_back(&self, source: SourceId, item: Item) {
         let mut guard = self.lock();
         let state = &mut *guard;
+        if state.leaving != Leaving::No {
+            return;
+        }
         if let Some(lane) = state.lanes.get_mut(&source)
-            && state.leaving == Leaving::No
             && item.is_current()
         {
             lane.items.push_front(item);
@@ -388,14 +392,20 @@ impl Inbox {
         let farewell = state.leaving.farewell();
         for lane in state.lanes.values_mut() {
             lane.items.clear();
+            lane.queued = false;
         }
         state.ready.clear();
+        state.spare.clear();
+        state.small.clear();
         let sessions: Vec<_> = state.sessions.values().map(|entry| entry.session.clone()).collect();
         let consumer = state.consumer.take();
         drop(state);
         for session in sessions {
             let mut core = session.lock();
             let waker = session.begin_farewell(&mut core, farewell);
+            if !core.machine.is_connected() {
+                session.say_farewell(&mut core);
+            }
             drop(core);
             if let Some(waker) = waker {
                 waker.wake();
@@ -424,6 +434,10 @@ impl Inbox {
         let sessions: Vec<_> = self.lock().sessions.values().map(|entry| entry.session.clone()).collect();
         for session in sessions {
             let mut core = session.lock();
+            if core.machine.is_finished() {
+                // Its sender is done and will not come again: there is nothing to take back.
+                continue;
+            }
             if session.recover(&mut core) {
                 self.discard(&session);
                 self.lock().set_phase(session.id, Phase::Detached, true);

@@ -6,7 +6,7 @@ use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -178,10 +178,8 @@ impl Intake {
     /// Dropping the future hangs up; the peer dials again.
     pub async fn accept(&self, mut greeting: Greeting) -> Result<(), Greeting> {
         match self.inbox.admit(&greeting.hello, &greeting.info, &mut greeting.writer) {
-            Admitted::Attached { session, epoch, older } => {
-                if let Some(waker) = older {
-                    waker.wake();
-                }
+            Admitted::Attached { session, epoch, wakers } => {
+                wakers.into_iter().flatten().for_each(Waker::wake);
                 let driver = Driver {
                     inbox: self.inbox.clone(),
                     session,
@@ -413,6 +411,6 @@ impl Drop for Driver {
         }
         let wakers = self.inbox.driver_stopped(&self.session, &mut core, current);
         drop(core);
-        wakers.into_iter().for_each(std::task::Waker::wake);
+        wakers.into_iter().for_each(Waker::wake);
     }
 }

@@ -196,7 +196,16 @@ impl<T: 'static> OutgoingLink<T> {
         });
         shared.resettle();
         // A receiver that has met the session is told, also when the link is between two connections.
-        let answered = shared.watched(|state| state.has_nobody_to_tell() || !state.machine.is_known());
+        let answered = poll_fn(|cx| {
+            let mut state = shared.lock();
+            if state.has_nobody_to_tell() || !(state.machine.is_known() || state.asking) {
+                // At once, so that no hello goes out meanwhile.
+                state.stopped = true;
+                return Poll::Ready(());
+            }
+            state.watch(cx);
+            Poll::Pending
+        });
         shared.within(ABORT_ANSWER, answered).await;
         let mut state = shared.lock();
         state.stopped = true;
@@ -204,8 +213,12 @@ impl<T: 'static> OutgoingLink<T> {
         let at_most = machine.pending() as u64;
         let aborted = match machine.end() {
             Some(End::Aborted(Some(Delivered { taken, .. }))) => {
-                let exact = machine.pending_beyond(*taken) as u64;
-                Aborted { at_least: exact, at_most: exact }
+                // An earlier incarnation may have taken more than the one that answered knows of.
+                let seen = machine.maybe_seen_until().max(*taken);
+                Aborted {
+                    at_least: machine.pending_beyond(seen) as u64,
+                    at_most: machine.pending_beyond(*taken) as u64,
+                }
             }
             _ => {
                 let transferred = (machine.written_until() + 1).saturating_sub(machine.lowest());
@@ -267,7 +280,7 @@ impl Shared {
     /// Completes when there is nothing to deliver any more, or nobody to deliver it.
     fn released(&self) -> impl Future<Output = ()> {
         // With nothing pending there is still the end to announce to a receiver that has met the session.
-        self.watched(|state| state.has_nobody_to_tell() || state.machine.is_idle())
+        self.watched(|state| state.has_nobody_to_tell() || state.machine.is_idle() && !state.asking)
     }
 
     fn count_undelivered(&self) -> Result<(), Undelivered> {

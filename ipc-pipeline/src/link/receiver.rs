@@ -504,7 +504,14 @@ impl<T: 'static> Receiver<T> {
         taken.count(number, 1, bytes);
         let ack = if self.explicit {
             match session.take_one(generation, taken) {
-                None | Some(true) => return Ok(None),
+                None => return Ok(None),
+                Some(true) => {
+                    // It is passed over, and the credit that it held moves all the same.
+                    if session.wants_attention(taken) {
+                        let _ = session.attend(generation, number);
+                    }
+                    return Ok(None);
+                }
                 Some(false) => Some(Ack { session: session.clone(), generation }),
             }
         } else {

@@ -368,7 +368,8 @@ impl Session {
             Farewell::Closed => Control::Closed { released },
             Farewell::Detached => Control::Detach,
         });
-        if farewell == Farewell::Aborted {
+        if farewell != Farewell::Detached {
+            // Nobody takes the rest any more: it gives its share of the budget back.
             core.machine.discard();
         }
     }

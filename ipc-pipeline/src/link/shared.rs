@@ -65,6 +65,8 @@ pub(super) struct State {
     pub(super) broken: bool,
     /// The connection was written to and not flushed since.
     pub(super) holds_bytes: bool,
+    /// A hello is out and not answered.
+    pub(super) asking: bool,
     full: bool,
     /// Grows with each order to connect; the driver of an earlier one stops.
     pub(super) order: u64,
@@ -100,6 +102,7 @@ impl Shared {
                 cut: false,
                 broken: false,
                 holds_bytes: false,
+                asking: false,
                 full: false,
                 order: 0,
                 runtime: None,

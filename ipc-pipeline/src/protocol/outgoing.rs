@@ -569,6 +569,11 @@ impl Outgoing {
         self.welcomed && !self.detached
     }
 
+    /// Numbers up to here may have been seen by an incarnation before the current one.
+    pub fn maybe_seen_until(&self) -> u64 {
+        self.maybe_seen_until
+    }
+
     /// How the session ended, if it did.
     pub fn end(&self) -> Option<&End> {
         self.end.as_ref()
