@@ -15,6 +15,8 @@ mod messagepack;
 mod postcard;
 mod raw;
 mod value;
+#[cfg(any(feature = "json", feature = "messagepack"))]
+mod writer;
 
 #[cfg(feature = "bincode")]
 pub use bincode::Bincode;

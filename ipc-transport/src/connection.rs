@@ -132,7 +132,7 @@ impl ReadHalf {
     /// Appends what has arrived to a vector: at most `limit` bytes, and no more than it has capacity for.
     ///
     /// This is what [`AsyncReadExt::read_buf`](tokio::io::AsyncReadExt::read_buf) does, for those who poll; Unix
-    /// sockets read without clearing the memory first. `Ok(0)` is the end of the stream, or a `limit` or a spare
+    /// sockets read without clearing the memory first where the limit is all the spare capacity. `Ok(0)` is the end of the stream, or a `limit` or a spare
     /// capacity of zero.
     ///
     /// # Errors

@@ -1,13 +1,12 @@
 //! The JSON codec, on serde_json, with limits.
 
-use std::io;
-
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 
 use super::depth::{self, DepthError, deserialize_within, serialize_within};
 use super::message::bounded_message;
+use super::writer::Writer;
 use super::{DecodeError, Decoder, EncodeBuffer, EncodeError, Encoder};
 
 /// Carries any serde type as JSON text, for peers in other languages and for people who read along.
@@ -64,13 +63,13 @@ impl<T: Serialize> Encoder<T> for Json {
     }
 
     fn encode(&self, value: &T, out: &mut EncodeBuffer<'_>) -> Result<(), EncodeError> {
-        let mut writer = Writer { out, failed: None };
+        let mut writer = Writer::new(out);
         match serialize_within(value, &mut serde_json::Serializer::new(&mut writer), self.max_depth) {
             Ok(()) => Ok(()),
             Err(DepthError::Depth { max }) => Err(EncodeError::Depth { max }),
-            Err(DepthError::Format(error)) => {
-                Err(writer.failed.unwrap_or_else(|| EncodeError::Custom { message: bounded_message(error) }))
-            }
+            Err(DepthError::Format(error)) => Err(writer
+                .into_failure()
+                .unwrap_or_else(|| EncodeError::Custom { message: bounded_message(error) })),
         }
     }
 }
@@ -104,31 +103,5 @@ fn explain(error: &serde_json::Error, input: &[u8]) -> DecodeError {
         Category::Syntax if std::str::from_utf8(input).is_err() => DecodeError::Invalid { what: "text" },
         Category::Syntax => DecodeError::Invalid { what: "JSON" },
         Category::Data | Category::Io => DecodeError::Custom { message: bounded_message(error) },
-    }
-}
-
-/// Lets serde_json write into an [`EncodeBuffer`] and keeps the buffer's own error, which an `io::Error` would lose.
-struct Writer<'w, 'b> {
-    out: &'w mut EncodeBuffer<'b>,
-    failed: Option<EncodeError>,
-}
-
-impl io::Write for Writer<'_, '_> {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_all(bytes)?;
-        Ok(bytes.len())
-    }
-
-    #[inline]
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.out.write(bytes).map_err(|error| {
-            self.failed = Some(error);
-            io::ErrorKind::WriteZero.into()
-        })
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

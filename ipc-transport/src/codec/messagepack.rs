@@ -9,6 +9,7 @@ use super::{
     DecodeError, Decoder, EncodeBuffer, EncodeError, Encoder,
     depth::{self, DepthError, deserialize_bounded, serialize_within},
     message::bounded_message,
+    writer::Writer,
 };
 
 /// Carries any serde type as MessagePack; structs are maps with named fields, as other languages expect them.
@@ -58,13 +59,15 @@ impl<T: Serialize> Encoder<T> for MessagePack {
     }
 
     fn encode(&self, value: &T, out: &mut EncodeBuffer<'_>) -> Result<(), EncodeError> {
-        let mut writer = Writer { out, failed: None };
+        let mut writer = Writer::new(out);
         let mut serializer = rmp_serde::Serializer::new(&mut writer).with_struct_map();
         let outcome = serialize_within(value, &mut serializer, self.max_depth);
         match outcome {
             Ok(()) => Ok(()),
             Err(DepthError::Depth { max }) => Err(EncodeError::Depth { max }),
-            Err(DepthError::Format(error)) => Err(writer.failed.unwrap_or_else(|| explain_encode(&error))),
+            Err(DepthError::Format(error)) => {
+                Err(writer.into_failure().unwrap_or_else(|| explain_encode(&error)))
+            }
         }
     }
 }
@@ -115,31 +118,5 @@ fn explain_decode(error: &decode::Error) -> DecodeError {
         E::OutOfRange => DecodeError::Invalid { what: "number" },
         E::Utf8Error(_) => DecodeError::Invalid { what: "text" },
         error => DecodeError::Custom { message: bounded_message(error) },
-    }
-}
-
-/// Lets rmp-serde write into an [`EncodeBuffer`] and keeps the buffer's own error, which an `io::Error` would lose.
-struct Writer<'w, 'b> {
-    out: &'w mut EncodeBuffer<'b>,
-    failed: Option<EncodeError>,
-}
-
-impl io::Write for Writer<'_, '_> {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_all(bytes)?;
-        Ok(bytes.len())
-    }
-
-    #[inline]
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.out.write(bytes).map_err(|error| {
-            self.failed = Some(error);
-            io::ErrorKind::WriteZero.into()
-        })
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
