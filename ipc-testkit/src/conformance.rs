@@ -10,9 +10,9 @@ pub mod datagram;
 pub mod naming;
 pub mod transport;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, io, time::Duration};
 
-use ipc_transport::{Connection, Error, Listener};
+use ipc_transport::{Connection, Error, Listener, WriteHalf};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     runtime::Builder,
@@ -39,7 +39,7 @@ pub fn on_both_runtimes<C: Future<Output = ()>>(check: impl Fn() -> C) {
 async fn assert_serves(listener: &mut dyn Listener, dial: impl Future<Output = Result<Connection, Error>>) {
     let dialling = async {
         let (reader, mut writer, _) = dial.await.expect("somebody listens there").into_parts();
-        writer.write_all(b"?").await.expect("the listener serves");
+        write_out(&mut writer, b"?").await.expect("the listener serves");
         (reader, writer)
     };
     let accepting = async {
@@ -53,6 +53,12 @@ async fn assert_serves(listener: &mut dyn Listener, dial: impl Future<Output = R
         }
     };
     tokio::join!(dialling, accepting);
+}
+
+/// Writes it all and has it sent: a transport may keep what it is given until it is flushed.
+async fn write_out(writer: &mut WriteHalf, bytes: &[u8]) -> io::Result<()> {
+    writer.write_all(bytes).await?;
+    writer.flush().await
 }
 
 /// Long enough for the slowest machine, short enough to be a failure and not a hang.

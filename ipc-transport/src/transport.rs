@@ -21,7 +21,8 @@ use crate::{Access, Connection, Endpoint, Error};
 /// 2. `dropping_leaves_no_half_open_peer`: when a `connect` future is dropped at any await point, the listener's
 ///    side either never hears of it or gets a connection that is at its end.
 /// 3. `bytes_arrive_in_order`: what is written arrives once, unaltered and in the order of writing, however reads
-///    and writes are split, or the connection reports an error; nothing is skipped silently.
+///    and writes are split, or the connection reports an error; nothing is skipped silently. A writer may keep what it
+///    was given until it is flushed or closed; what a `flush` has let pass needs nothing more to arrive.
 /// 4. `closing_the_writer_is_seen_as_eof`: after `shutdown` of the writing half the peer reads every byte that was
 ///    written before it, and then the end of the stream.
 /// 5. `reading_works_after_closing_the_writer`: each direction ends by itself, so a side that closed its writing

@@ -8,7 +8,9 @@ use std::{any::Any, fmt, sync::Arc};
 use ipc_transport::{
     ConnectOptions, Connection, Endpoint, ListenOptions, Listener, ReadHalf, Transport, WriteHalf,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
+
+use super::write_out;
 
 pub use self::{
     listening::{
@@ -150,9 +152,9 @@ fn halves(connection: Connection) -> (ReadHalf, WriteHalf) {
 async fn assert_alive(ends: Ends) {
     let ((mut near_reader, mut near_writer), (mut far_reader, mut far_writer)) =
         (halves(ends.dialled), halves(ends.accepted));
-    near_writer.write_all(b"?").await.expect("the peer is alive");
+    write_out(&mut near_writer, b"?").await.expect("the peer is alive");
     assert_eq!(far_reader.read_u8().await.expect("a byte was sent"), b'?');
-    far_writer.write_all(b"!").await.expect("the peer is alive");
+    write_out(&mut far_writer, b"!").await.expect("the peer is alive");
     assert_eq!(near_reader.read_u8().await.expect("a byte was sent"), b'!');
 }
 

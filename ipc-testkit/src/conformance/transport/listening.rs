@@ -9,12 +9,12 @@ use std::{
 };
 
 use ipc_transport::{Endpoint, Error};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    task::yield_now,
-};
+use tokio::{io::AsyncReadExt, task::yield_now};
 
-use super::{super::assert_serves, Subject, assert_alive, halves, read_to_any_end};
+use super::{
+    super::{assert_serves, write_out},
+    Subject, assert_alive, halves, read_to_any_end,
+};
 
 /// Promise 1: futures that are made and dropped without being polled dial nobody and occupy no address.
 ///
@@ -51,7 +51,7 @@ pub async fn dropping_leaves_no_half_open_peer(subject: Subject) {
     }
     let marking = async {
         let (reader, mut writer) = halves(subject.dial(&to).await);
-        writer.write_all(b"m").await.expect("the listener lives");
+        write_out(&mut writer, b"m").await.expect("the listener lives");
         (reader, writer)
     };
     let accepting = async {
@@ -174,7 +174,7 @@ pub async fn accept_is_cancel_safe(subject: Subject) {
         let mut kept = Vec::new();
         for number in 0..DIALLERS {
             let (reader, mut writer) = halves(subject.dial(&to).await);
-            writer.write_all(&[number]).await.expect("the listener lives");
+            write_out(&mut writer, &[number]).await.expect("the listener lives");
             kept.push((reader, writer));
         }
         kept
@@ -226,7 +226,7 @@ pub async fn establish_runs_off_the_listener(subject: Subject) {
     let mut kept = Vec::new();
     for (number, connection) in dialled {
         let (reader, mut writer) = halves(connection);
-        writer.write_all(&[number]).await.expect("it is established");
+        write_out(&mut writer, &[number]).await.expect("it is established");
         kept.push((reader, writer));
     }
     let mut numbers = BTreeSet::new();

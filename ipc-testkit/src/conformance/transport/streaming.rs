@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use super::{BOTH, Subject, halves, read_to_any_end};
+use crate::conformance::write_out;
 
 /// Promise 3: bytes arrive once, unaltered and in order, however reads and writes are split, both ways at once.
 ///
@@ -152,7 +153,7 @@ pub async fn dropping_a_connection_is_seen_as_eof(subject: Subject) {
             let (acting, answering) = subject.ends(listener.as_mut()).await.cast(role);
             let (mut reader, mut writer) = halves(answering);
             if unread {
-                writer.write_all(b"never read").await.expect("the peer lives");
+                write_out(&mut writer, b"never read").await.expect("the peer lives");
             }
             let waiting = tokio::spawn(async move { read_to_any_end(&mut reader).await });
             tokio::task::yield_now().await;
@@ -191,7 +192,7 @@ pub async fn an_unread_connection_holds_its_writer(subject: Subject) {
         let mut writing = pin!(async move {
             let piece = vec![7; 1 << 20];
             for _ in 0..MUCH / piece.len() {
-                writer.write_all(&piece).await.expect("the peer will read");
+                write_out(&mut writer, &piece).await.expect("the peer will read");
             }
         });
         let early = timeout(PATIENCE, &mut writing).await;
