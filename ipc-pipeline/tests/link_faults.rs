@@ -171,20 +171,29 @@ fn sources_take_turns() {
                     link.sender().send((index as u8, vec![0; size])).await.unwrap();
                 }
             }
-            // Until of each source at least what every link may count on is here.
-            let enough = (count * size).min(48 * 1024) as u64;
-            let here = |id| receiver.source(id).unwrap().received_bytes;
-            while receiver.sources().len() < 4 || receiver.sources().into_iter().any(|id| here(id) < enough) {
-                tokio::task::yield_now().await;
-            }
+            // Of each source there is what every link may count on, or all that is left of it.
+            let on_wire = (size + 13) as u64;
+            let saturated = |receiver: &Receiver<_>, found: &[usize; 4]| {
+                let sources = receiver.sources();
+                sources.len() == 4
+                    && sources.into_iter().all(|id| {
+                        let info = receiver.source(id).unwrap();
+                        let found = found[info.process.parse::<usize>().unwrap()] as u64;
+                        let left = (count as u64 - found) * on_wire;
+                        info.received_bytes - found * on_wire >= left.min(48 * 1024)
+                    })
+            };
             let mut found = [0_usize; 4];
             let mut values = Vec::new();
             while found.iter().sum::<usize>() < 2 * count {
+                while !saturated(&receiver, &found) {
+                    tokio::task::yield_now().await;
+                }
                 match batch {
                     1 => values.push(receiver.recv().await.unwrap().into_value()),
                     _ => drop(receiver.recv_many(&mut values, batch).await.unwrap()),
                 }
-                for (source, _) in values.drain(..).take(2 * count) {
+                for (source, _) in values.drain(..) {
                     found[usize::from(source)] += 1;
                 }
                 let spread = found.iter().max().unwrap() - found.iter().min().unwrap();
