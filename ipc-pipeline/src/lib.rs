@@ -100,6 +100,8 @@
 //! Nothing is kept on disk: what a sender had accepted and not transferred dies with it. There is no order between
 //! several links into one receiver, no broadcast, and no name resolution.
 
+#[cfg(feature = "link")]
+pub mod best_effort;
 mod blocking;
 mod error;
 #[cfg(feature = "link")]

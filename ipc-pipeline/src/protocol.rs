@@ -14,9 +14,13 @@
 //!       └────────────┘  ◀──── ACK, ABORTED, CLOSED, DETACH ──── └────────────┘
 //! ```
 //!
+//! Best effort has no machine that keeps anything: [`DatagramHeader`] stands before each value, and a [`Tally`] counts what
+//! became of them.
+//!
 //! Every byte is described in `docs/protocol.md`, with golden vectors in the tests.
 
 mod credit;
+mod datagram;
 mod error;
 mod frame;
 mod hello;
@@ -24,13 +28,18 @@ mod incoming;
 mod outgoing;
 mod reader;
 mod retention;
+mod tally;
 
 pub use credit::{Budget, BudgetShare, FLOOR_BYTES};
+pub use datagram::{DATAGRAM_HEADER_LEN, DatagramHeader, codec_tag};
 pub use error::ProtocolError;
 pub use frame::{Control, ControlReader, HEADER_LEN, Header, Kind, MAX_PAYLOAD};
-pub use hello::{Answer, Hello, MAX_HELLO, PREAMBLE_LEN, Preamble, Refusal, SessionId, VERSION, Welcome};
+pub use hello::{
+    Answer, DeliveryMode, Hello, MAX_HELLO, PREAMBLE_LEN, Preamble, Refusal, SessionId, VERSION, Welcome,
+};
 pub use incoming::{Incoming, IncomingConfig, Taken};
 pub use outgoing::{AppendError, Delivered, End, Outgoing, OutgoingConfig, OutgoingCounters, Transmit};
 #[cfg(feature = "link")]
 pub(crate) use reader::SKIP_LEN;
 pub use reader::{Arrival, FrameReader, Run, SEGMENT_LEN, Segment, Space};
+pub use tally::{Standing, Tally, TallyCounts};

@@ -7,9 +7,10 @@ use std::{
 };
 
 use ipc_pipeline::protocol::{
-    Answer, Arrival, Budget, Control, ControlReader, End, FrameReader, HEADER_LEN, Header, Hello, Incoming,
-    IncomingConfig, Kind, MAX_HELLO, MAX_PAYLOAD, Outgoing, OutgoingConfig, PREAMBLE_LEN, Preamble,
-    ProtocolError, Refusal, SessionId, Taken, VERSION, Welcome,
+    Answer, Arrival, Budget, Control, ControlReader, DatagramHeader, DeliveryMode, End, FrameReader,
+    HEADER_LEN, Header, Hello, Incoming, IncomingConfig, Kind, MAX_HELLO, MAX_PAYLOAD, Outgoing,
+    OutgoingConfig, PREAMBLE_LEN, Preamble, ProtocolError, Refusal, SessionId, Taken, VERSION, Welcome,
+    codec_tag,
 };
 
 const PAGE: &str = include_str!("../../docs/protocol.md");
@@ -63,7 +64,10 @@ fn full_hello() -> Hello {
 }
 
 fn hellos() -> Vec<(&'static str, Hello)> {
-    vec![("hello", full_hello()), ("hello-least", Hello::new(session(), "raw"))]
+    let mut best_effort = Hello::new(session(), "raw");
+    best_effort.delivery = DeliveryMode::BestEffort;
+    let least = Hello::new(session(), "raw");
+    vec![("hello", full_hello()), ("hello-least", least), ("hello-best-effort", best_effort)]
 }
 
 fn answers() -> Vec<(&'static str, Answer)> {
@@ -93,6 +97,7 @@ fn answers() -> Vec<(&'static str, Answer)> {
         ("refused-stale", refused(Refusal::Stale)),
         ("refused-unsupported", refused(Refusal::Unsupported { what: "version".into() })),
         ("refused-wrong-process", refused(Refusal::WrongProcess { wanted: "process2".into() })),
+        ("datagrams", Answer::Datagrams { at: "udp://127.0.0.1:9000".into() }),
     ]
 }
 
@@ -150,6 +155,15 @@ fn answers_are_written_and_read_as_the_page_says() {
         );
         assert_eq!(Answer::decode(fields).unwrap(), answer, "{name}");
     }
+}
+
+#[test]
+fn datagrams_are_written_and_read_as_the_page_says() {
+    let expected = vector("datagram");
+    let header =
+        DatagramHeader { session: session(), codec: codec_tag("bincode2-fixed"), number: 3, skipped: 260 };
+    assert_eq!([&header.encode()[..], &[7, 0, 0, 0]].concat(), expected);
+    assert_eq!(DatagramHeader::decode(&expected), Some(header));
 }
 
 #[test]
@@ -222,7 +236,7 @@ fn every_vector_of_the_page_is_checked_here() {
     checked.extend(answers().iter().map(|(name, _)| *name));
     checked.extend(controls().iter().map(|(name, _)| *name));
     checked.extend(headers().iter().map(|(name, ..)| *name));
-    checked.extend(["exchange-hello", "exchange-answer", "exchange-sender", "exchange-receiver"]);
+    checked.extend(["datagram", "exchange-hello", "exchange-answer", "exchange-sender", "exchange-receiver"]);
     let vectors = vectors();
     let there: BTreeSet<&str> = vectors.keys().map(String::as_str).collect();
     assert_eq!(checked, there);

@@ -11,15 +11,17 @@ use tokio::{
 use crate::protocol::{Answer, Hello, PREAMBLE_LEN, Preamble, ProtocolError, Refusal, Welcome};
 
 /// How a greeting went.
-pub(super) enum Greeted {
+pub(crate) enum Greeted {
     /// The connection broke, or the peer is no link.
     Failed(Option<ProtocolError>),
     Refused(Refusal),
     Welcome(Box<(Welcome, ReadHalf, WriteHalf)>),
+    /// Best effort: where the datagrams go, for as long as the connection stands.
+    Datagrams(Box<(String, ReadHalf, WriteHalf)>),
 }
 
 /// Greets; the time limit ends with the first answer, as a parked link may wait for ever. `parked` is told of that.
-pub(super) async fn greet(
+pub(crate) async fn greet(
     connection: Connection,
     hello: &Hello,
     limit: Duration,
@@ -39,6 +41,7 @@ pub(super) async fn greet(
     loop {
         match answer {
             Ok(Answer::Welcome(welcome)) => return Greeted::Welcome(Box::new((welcome, reader, writer))),
+            Ok(Answer::Datagrams { at }) => return Greeted::Datagrams(Box::new((at, reader, writer))),
             Ok(Answer::Refused(refusal)) => return Greeted::Refused(refusal),
             Ok(Answer::Wait) => {
                 parked();

@@ -170,6 +170,10 @@ async fn attempt(
             tracing::debug!(?error, "handshake failed");
             Attempt::NotNow
         }
+        Greeted::Datagrams(_) => {
+            tracing::debug!("handshake failed: datagrams were not asked for");
+            Attempt::NotNow
+        }
         Greeted::Refused(refusal) => {
             tracing::debug!(%refusal, "refused");
             shared.lock().machine.handle_refusal(refusal);

@@ -23,7 +23,9 @@ use super::{
     oversize::OversizeSlot,
     session::{Core, Session},
 };
-use crate::protocol::{Answer, Arrival, FrameReader, Hello, Refusal, SEGMENT_LEN, Segment, SessionId};
+use crate::protocol::{
+    Answer, Arrival, DeliveryMode, FrameReader, Hello, Refusal, SEGMENT_LEN, Segment, SessionId,
+};
 
 /// Empty segments kept for readers.
 const MAX_SPARE: usize = 8;
@@ -165,6 +167,10 @@ impl Inbox {
     fn check(&self, hello: &Hello, info: &ConnectionInfo) -> Result<(), Refusal> {
         if self.config.admission.as_ref().is_some_and(|admit| !admit(hello, info)) {
             return Err(Refusal::NotPermitted);
+        }
+        if hello.delivery != DeliveryMode::Reliable {
+            let what = format!("the sender's delivery is {}, the receiver's reliable", hello.delivery);
+            return Err(Refusal::Incompatible { what });
         }
         if hello.codec != self.codec {
             let what = format!("the sender's codec is {}, the receiver's {}", hello.codec, self.codec);

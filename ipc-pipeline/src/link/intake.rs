@@ -83,6 +83,11 @@ impl Greeting {
         &self.info
     }
 
+    /// The halves, for another kind of receiving end that answers by itself.
+    pub(crate) fn into_halves(self) -> Option<(ReadHalf, WriteHalf)> {
+        Some((self.reader, self.writer?))
+    }
+
     /// Turns the peer away, with the reason; a peer that does not read it within 1 s goes without.
     ///
     /// # Cancel safety

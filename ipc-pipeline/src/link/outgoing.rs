@@ -66,13 +66,7 @@ impl<T: 'static> OutgoingLink<T> {
     /// An unconnected sending end of a new session.
     pub fn new(config: LinkConfig, encoder: impl Encoder<T>) -> Self {
         let codec = encoder.id().to_owned();
-        let mut bits = [0; 16];
-        if getrandom::fill(&mut bits).is_err() {
-            // No entropy source at all: the id must be unique, not secret.
-            bits[..8].copy_from_slice(&fastrand::u64(..).to_le_bytes());
-            bits[8..].copy_from_slice(&fastrand::u64(..).to_le_bytes());
-        }
-        let shared = Shared::new(SessionId::from_bits(u128::from_le_bytes(bits)), config);
+        let shared = Shared::new(fresh_session(), config);
         Self { sender: Sender::new(shared, Arc::new(encoder)), codec }
     }
 
@@ -374,4 +368,15 @@ impl State {
     fn has_nobody_to_tell(&self) -> bool {
         self.stopped || self.runtime.is_none() || self.machine.end().is_some()
     }
+}
+
+/// The id of a session that begins.
+pub(crate) fn fresh_session() -> SessionId {
+    let mut bits = [0; 16];
+    if getrandom::fill(&mut bits).is_err() {
+        // No entropy source at all: the id must be unique, not secret.
+        bits[..8].copy_from_slice(&fastrand::u64(..).to_le_bytes());
+        bits[8..].copy_from_slice(&fastrand::u64(..).to_le_bytes());
+    }
+    SessionId::from_bits(u128::from_le_bytes(bits))
 }

@@ -13,6 +13,9 @@ pub const PREAMBLE_LEN: usize = 8;
 /// The most bytes of fields that are read before the handshake is done: 4 KiB.
 pub const MAX_HELLO: usize = 4 * 1024;
 
+/// The longest endpoint in an answer, bytes.
+const MAX_PLACE: usize = 1024;
+
 const MAGIC: [u8; 3] = [0xB1, b'P', b'L'];
 const FLAG_ANSWER: u8 = 0x01;
 const CRITICAL: u16 = 0x8000;
@@ -120,6 +123,28 @@ pub struct Hello {
     pub lowest: u64,
     /// Opaque credentials for a hook of the user's.
     pub credentials: Vec<u8>,
+    /// How values are to be delivered; both ends must mean the same.
+    pub delivery: DeliveryMode,
+}
+
+/// How the values of a pipeline are delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum DeliveryMode {
+    /// In datagrams beside the connection, which may be lost, doubled and reordered.
+    BestEffort,
+    /// By the link, which loses nothing.
+    #[default]
+    Reliable,
+}
+
+impl fmt::Display for DeliveryMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BestEffort => "best effort",
+            Self::Reliable => "reliable",
+        })
+    }
 }
 
 impl Hello {
@@ -139,6 +164,7 @@ impl Hello {
             known: 0,
             lowest: 1,
             credentials: Vec::new(),
+            delivery: DeliveryMode::Reliable,
         }
     }
 
@@ -165,6 +191,9 @@ impl Hello {
         fields.put(12 | CRITICAL, &self.lowest.to_le_bytes());
         if !self.credentials.is_empty() {
             fields.put(13, &self.credentials);
+        }
+        if self.delivery == DeliveryMode::BestEffort {
+            fields.put(14 | CRITICAL, &[1]);
         }
         fields.finish(false)
     }
@@ -193,6 +222,13 @@ impl Hello {
                 11 => hello.known = u64::from_le_bytes(fixed(value)?),
                 12 => hello.lowest = u64::from_le_bytes(fixed(value)?),
                 13 => hello.credentials = value.to_vec(),
+                14 => {
+                    hello.delivery = match fixed::<1>(value)? {
+                        [0] => DeliveryMode::Reliable,
+                        [1] => DeliveryMode::BestEffort,
+                        _ => return Err(ProtocolError::Hello { what: "an unknown way of delivery" }),
+                    }
+                }
                 _ if tag & CRITICAL != 0 => {
                     return Err(ProtocolError::Hello { what: "an unknown critical field" });
                 }
@@ -215,6 +251,11 @@ impl Hello {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Answer {
+    /// Best effort: come in, and send datagrams to this endpoint for as long as the connection stands.
+    Datagrams {
+        /// Where the receiving end's socket is, as it is bound.
+        at: String,
+    },
     /// Not this time; the reason says whether it makes sense to try again.
     Refused(Refusal),
     /// The process is there, the port is not yet; another answer follows on the same connection.
@@ -338,6 +379,14 @@ impl Answer {
                 fields.put(7 | CRITICAL, &[flags]);
             }
             Self::Wait => fields.put(1 | CRITICAL, &[1]),
+            Self::Datagrams { at } if at.len() > MAX_PLACE => {
+                let what = "the endpoint of the receiving socket is too long".to_owned();
+                return Self::Refused(Refusal::Unsupported { what }).encode();
+            }
+            Self::Datagrams { at } => {
+                fields.put(1 | CRITICAL, &[3]);
+                fields.put(10 | CRITICAL, at.as_bytes());
+            }
             Self::Refused(refusal) => {
                 fields.put(1 | CRITICAL, &[2]);
                 fields.put(8 | CRITICAL, &refusal.code().to_le_bytes());
@@ -359,6 +408,7 @@ impl Answer {
         let mut words = [None::<u64>; 7];
         let mut flags = 0;
         let (mut code, mut detail) = (0, String::new());
+        let mut at = None;
         for field in read_fields(fields) {
             let (tag, value) = field?;
             match tag & !CRITICAL {
@@ -367,6 +417,7 @@ impl Answer {
                 7 => flags = fixed::<1>(value)?[0],
                 8 => code = u16::from_le_bytes(fixed(value)?),
                 9 => detail = text(value)?,
+                10 => at = Some(text(value)?),
                 _ if tag & CRITICAL != 0 => {
                     return Err(ProtocolError::Hello { what: "an unknown critical field" });
                 }
@@ -388,6 +439,10 @@ impl Answer {
             })),
             Some(1) => Ok(Self::Wait),
             Some(2) => Ok(Self::Refused(Refusal::of(code, detail))),
+            Some(3) => match at {
+                Some(at) => Ok(Self::Datagrams { at }),
+                None => Err(ProtocolError::Hello { what: "a required field is missing" }),
+            },
             _ => Err(ProtocolError::Hello { what: "an answer without a known outcome" }),
         }
     }
