@@ -56,4 +56,4 @@ mod source;
 pub use config::{ReceiverConfig, SenderConfig, Sources};
 pub use intake::Intake;
 pub use receiver::{Received, Receiver, ReceiverCounters, RecvError, SourceInfo};
-pub use sender::{Sender, SenderCounters, Unsent};
+pub use sender::{Sender, SenderControl, SenderCounters, Unsent};

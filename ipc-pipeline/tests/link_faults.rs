@@ -178,7 +178,7 @@ fn sources_take_turns() {
                 sources.len() == 4
                     && sources.into_iter().all(|id| {
                         let info = receiver.source(id).unwrap();
-                        let found = found[info.process.parse::<usize>().unwrap()] as u64;
+                        let found = found[info.port.parse::<usize>().unwrap()] as u64;
                         let left = (count as u64 - found) * on_wire;
                         info.received_bytes - found * on_wire >= left.min(48 * 1024)
                     })

@@ -4,12 +4,12 @@ use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use ipc_pipeline::{
     FullPolicy,
-    link::{AckMode, LinkConfig, ReceiverConfig},
-    protocol::Budget,
+    link::{AckMode, Admission, LinkConfig, ReceiverConfig},
+    protocol::{Budget, Hello},
 };
 use ipc_transport::{
-    Access, BackoffConfig, ConnectOptions, Error, Limits, ListenOptions, Naming, PeerIdentity,
-    RuntimeDirectory, RuntimeNaming, Transport, Transports,
+    Access, BackoffConfig, ConnectOptions, ConnectionInfo, Error, Limits, ListenOptions, Naming,
+    PeerIdentity, RuntimeDirectory, RuntimeNaming, Transport, Transports,
 };
 
 use crate::PortError;
@@ -155,6 +155,17 @@ pub struct ConnectionRequest {
     pub credentials: Vec<u8>,
     /// Who is behind the connection, as the transport knows it: the only thing here that the source cannot make up.
     pub peer: PeerIdentity,
+}
+
+impl ConnectionRequest {
+    pub(crate) fn of(hello: &Hello, info: &ConnectionInfo) -> Self {
+        Self {
+            process: hello.from_process.clone(),
+            port: hello.from_port.clone(),
+            credentials: hello.credentials.clone(),
+            peer: info.peer.clone(),
+        }
+    }
 }
 
 type RequestHook = Arc<dyn Fn(&ConnectionRequest) -> bool + Send + Sync>;
@@ -353,15 +364,8 @@ impl PortConfig {
         if let Some(budget) = self.budget.as_ref().or(node.budget.as_ref()) {
             receiver.budget = budget.clone();
         }
-        receiver.admission = self.request_hook.clone().map(|hook| -> ipc_pipeline::link::Admission {
-            Arc::new(move |hello, info| {
-                hook(&ConnectionRequest {
-                    process: hello.from_process.clone(),
-                    port: hello.from_port.clone(),
-                    credentials: hello.credentials.clone(),
-                    peer: info.peer.clone(),
-                })
-            })
+        receiver.admission = self.request_hook.clone().map(|hook| -> Admission {
+            Arc::new(move |hello, info| hook(&ConnectionRequest::of(hello, info)))
         });
         Ok(receiver)
     }

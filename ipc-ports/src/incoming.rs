@@ -26,9 +26,9 @@ pub struct IncomingPort<T> {
 }
 
 /// A port's name at its node, free again when this is dropped.
-struct Place {
-    node: Arc<Shared>,
-    name: String,
+pub(crate) struct Place {
+    pub(crate) node: Arc<Shared>,
+    pub(crate) name: String,
 }
 
 impl Drop for Place {

@@ -63,6 +63,12 @@
 //! # }
 //! ```
 //!
+//! # Best effort
+//!
+//! For sound, video and games there are ports that promise the opposite: [`Node::outgoing_best_effort`] sends datagrams, of
+//! which the newest win and some get lost, and [`Node::incoming_best_effort`] counts exactly which. Both ends have to choose
+//! it; a port of one kind refuses one of the other.
+//!
 //! # Non-goals
 //!
 //! No persistence on disk, no order between sources, no topics.
@@ -70,16 +76,19 @@
 mod accept;
 mod config;
 mod connector;
+mod datagrams;
+mod ends;
 mod error;
 mod incoming;
 mod node;
 mod outgoing;
 
 pub use config::{ConnectionRequest, NodeConfig, PortConfig};
+pub use datagrams::{BestEffortConfig, BestEffortError, BestEffortIncomingPort, BestEffortOutgoingPort};
 pub use error::{ConnectError, PortError};
 pub use incoming::{IncomingPort, SharedIncomingPort};
 pub use ipc_pipeline::{
-    FullPolicy, SendError, SendErrorReason, TrySendError,
+    FullPolicy, SendError, SendErrorReason, TrySendError, best_effort,
     link::{
         Aborted, AckMode, Delivery, Event, LostReason, Permit, ReceiverCounters, Recv, RecvError, Room,
         SendManyError, Sender as PortSender, Sending, SourceId, SourceInfo, Status, Undelivered,

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use ipc_pipeline::link::{Intake, LinkControl, OutgoingLink, Receiver, Undelivered};
+use ipc_pipeline::link::{OutgoingLink, Receiver, Undelivered};
 use ipc_transport::{Bincode, Decoder, Encoder, Endpoint, Error, Naming, check_name};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
@@ -20,7 +20,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::{IncomingPort, NodeConfig, OutgoingPort, PortConfig, PortError, accept};
+use crate::{
+    BestEffortConfig, BestEffortError, BestEffortIncomingPort, BestEffortOutgoingPort, IncomingPort,
+    NodeConfig, OutgoingPort, PortConfig, PortError, accept,
+    ends::{Leaving, Receiving},
+};
 
 /// Closed receivers of one port name whose sessions are still told so.
 const MAX_CLOSED: usize = 64;
@@ -77,15 +81,15 @@ pub(crate) struct Counters {
 #[derive(Default)]
 struct Registry {
     incoming: HashMap<String, Incoming>,
-    outgoing: HashMap<String, LinkControl>,
+    outgoing: HashMap<String, Leaving>,
     shut_down: bool,
 }
 
 #[derive(Default)]
 struct Incoming {
-    current: Option<Intake>,
+    current: Option<Receiving>,
     /// Receivers that were closed: a session attached to one of them hears that, whatever comes after it.
-    closed: Vec<Intake>,
+    closed: Vec<Receiving>,
 }
 
 impl Node {
@@ -154,15 +158,8 @@ impl Node {
         encoder: impl Encoder<T>,
     ) -> Result<OutgoingPort<T>, PortError> {
         check_port_name(name)?;
-        let link = config.link(&self.shared.config)?;
-        let mut registry = self.shared.registry();
-        registry.check()?;
-        if registry.outgoing.contains_key(name) {
-            return Err(PortError::NameTaken { name: name.to_owned() });
-        }
-        let link = OutgoingLink::new(link, encoder);
-        registry.outgoing.insert(name.to_owned(), link.control());
-        drop(registry);
+        let link = OutgoingLink::new(config.link(&self.shared.config)?, encoder);
+        self.shared.add_outgoing(name, Leaving::Link(link.control()))?;
         if config.start_closed {
             link.set_paused(true);
         }
@@ -210,18 +207,90 @@ impl Node {
         decoder: impl Decoder<T>,
     ) -> Result<IncomingPort<T>, PortError> {
         check_port_name(name)?;
-        let receiver = config.receiver(&self.shared.config)?;
-        let mut registry = self.shared.registry();
-        registry.check()?;
-        let slot = registry.incoming.entry(name.to_owned()).or_default();
-        if slot.current.is_some() {
-            return Err(PortError::NameTaken { name: name.to_owned() });
-        }
-        let receiver = Receiver::new(receiver, decoder);
-        slot.current = Some(receiver.intake());
-        drop(registry);
-        self.shared.appeared.send_modify(|changes| *changes += 1);
+        let receiver = Receiver::new(config.receiver(&self.shared.config)?, decoder);
+        self.shared.add_incoming(name, Receiving::Link(receiver.intake()))?;
         Ok(IncomingPort::new(receiver, self.shared.clone(), name.to_owned()))
+    }
+
+    /// An outgoing port that does its best and no more: values travel in datagrams, the newest win, and nothing waits. In
+    /// the default codec; see [`outgoing_best_effort_codec`](Self::outgoing_best_effort_codec).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn outgoing_best_effort<T: Serialize + Send + 'static>(
+        &self,
+        name: &str,
+        config: BestEffortConfig,
+    ) -> Result<BestEffortOutgoingPort<T>, BestEffortError> {
+        self.outgoing_best_effort_codec(name, config, Bincode::default()).await
+    }
+
+    /// As [`outgoing_best_effort`](Self::outgoing_best_effort), in a codec of your choice.
+    ///
+    /// # Errors
+    ///
+    /// [`BestEffortError::Port`] as for [`outgoing_with`](Self::outgoing_with), with which it shares its names;
+    /// [`BestEffortError::Socket`] when its socket cannot be bound.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves no port and no socket.
+    pub async fn outgoing_best_effort_codec<T: 'static>(
+        &self,
+        name: &str,
+        config: BestEffortConfig,
+        encoder: impl Encoder<T>,
+    ) -> Result<BestEffortOutgoingPort<T>, BestEffortError> {
+        check_port_name(name)?;
+        let sender = config.sender(&self.shared.config, encoder).await?;
+        self.shared.add_outgoing(name, Leaving::BestEffort(sender.control()))?;
+        Ok(BestEffortOutgoingPort::new(sender, self.shared.clone(), name.to_owned()))
+    }
+
+    /// An incoming port for best effort: it takes sources that chose best effort as well, and refuses all others, as
+    /// reliable ports refuse those. In the default codec; see
+    /// [`incoming_best_effort_codec`](Self::incoming_best_effort_codec).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn incoming_best_effort<T: DeserializeOwned + Send + 'static>(
+        &self,
+        name: &str,
+        config: BestEffortConfig,
+    ) -> Result<BestEffortIncomingPort<T>, BestEffortError> {
+        self.incoming_best_effort_codec(name, config, Bincode::default()).await
+    }
+
+    /// As [`incoming_best_effort`](Self::incoming_best_effort), in a codec of your choice.
+    ///
+    /// # Errors
+    ///
+    /// [`BestEffortError::Port`] as for [`incoming_with`](Self::incoming_with), with which it shares its names;
+    /// [`BestEffortError::Socket`] when its socket cannot be bound.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves no port and no socket.
+    pub async fn incoming_best_effort_codec<T: 'static>(
+        &self,
+        name: &str,
+        config: BestEffortConfig,
+        decoder: impl Decoder<T>,
+    ) -> Result<BestEffortIncomingPort<T>, BestEffortError> {
+        check_port_name(name)?;
+        let receiver = config.receiver(decoder).await?;
+        self.shared.add_incoming(name, Receiving::BestEffort(receiver.intake()))?;
+        Ok(BestEffortIncomingPort::new(receiver, self.shared.clone(), name.to_owned()))
     }
 
     /// The process's name.
@@ -323,10 +392,33 @@ impl Shared {
     }
 
     /// Who takes a session's connections to a port: a closed receiver that knows it, else the current one.
-    pub(crate) fn intake(&self, port: &str, session: ipc_pipeline::protocol::SessionId) -> Option<Intake> {
+    pub(crate) fn intake(&self, port: &str, session: ipc_pipeline::protocol::SessionId) -> Option<Receiving> {
         let registry = self.registry();
         let slot = registry.incoming.get(port)?;
         slot.closed.iter().find(|intake| intake.knows(session)).or(slot.current.as_ref()).cloned()
+    }
+
+    fn add_outgoing(&self, name: &str, port: Leaving) -> Result<(), PortError> {
+        let mut registry = self.registry();
+        registry.check()?;
+        if registry.outgoing.contains_key(name) {
+            return Err(PortError::NameTaken { name: name.to_owned() });
+        }
+        registry.outgoing.insert(name.to_owned(), port);
+        Ok(())
+    }
+
+    fn add_incoming(&self, name: &str, port: Receiving) -> Result<(), PortError> {
+        let mut registry = self.registry();
+        registry.check()?;
+        let slot = registry.incoming.entry(name.to_owned()).or_default();
+        if slot.current.is_some() {
+            return Err(PortError::NameTaken { name: name.to_owned() });
+        }
+        slot.current = Some(port);
+        drop(registry);
+        self.appeared.send_modify(|changes| *changes += 1);
+        Ok(())
     }
 
     pub(crate) fn forget_outgoing(&self, name: &str) {
@@ -349,7 +441,7 @@ impl Shared {
         }
     }
 
-    fn shut_down(&self) -> (Vec<LinkControl>, Vec<Intake>) {
+    fn shut_down(&self) -> (Vec<Leaving>, Vec<Receiving>) {
         let mut registry = self.registry();
         registry.shut_down = true;
         let links = registry.outgoing.values().cloned().collect();

@@ -48,9 +48,7 @@ impl<T: 'static> OutgoingPort<T> {
     /// [`ConnectError::AlreadyConnected`] for the same target, [`ConnectError::OutgoingPortBusy`] for another one, bad
     /// names, and [`ConnectError::NoRuntime`].
     pub fn connect(&self, process: &str, port: &str) -> Result<(), ConnectError> {
-        for name in [process, port] {
-            check_name(name).map_err(|error| invalid_name(name, &error))?;
-        }
+        check_names([process, port])?;
         let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
         let free = match &*self.link.sender().status().borrow() {
             Status::Refused(_) => true,
@@ -65,16 +63,7 @@ impl<T: 'static> OutgoingPort<T> {
                 _ => ConnectError::OutgoingPortBusy { process: process_found, port: port_found },
             });
         }
-        let connector = ToProcess::new(
-            process,
-            self.node.naming.clone(),
-            self.node.config.transports.clone(),
-            self.node.config.connect.clone(),
-        )
-        .map_err(|error| match error {
-            Error::NoRuntime => ConnectError::NoRuntime,
-            error => invalid_name(process, &error),
-        })?;
+        let connector = way_to(&self.node, process)?;
         let names = LinkNames::new((&self.node.config.name, &self.name), (process, port));
         self.link.connect(Arc::new(connector), names).map_err(|_| ConnectError::NoRuntime)?;
         *target = Some((process.to_owned(), port.to_owned()));
@@ -296,6 +285,21 @@ impl<T> fmt::Debug for OutgoingPort<T> {
             .field("link", &self.link)
             .finish_non_exhaustive()
     }
+}
+
+pub(crate) fn check_names(names: [&str; 2]) -> Result<(), ConnectError> {
+    names.into_iter().try_for_each(|name| check_name(name).map_err(|error| invalid_name(name, &error)))
+}
+
+/// What dials the process of a name.
+pub(crate) fn way_to(node: &Shared, process: &str) -> Result<ToProcess, ConnectError> {
+    let config = &node.config;
+    ToProcess::new(process, node.naming.clone(), config.transports.clone(), config.connect.clone()).map_err(
+        |error| match error {
+            Error::NoRuntime => ConnectError::NoRuntime,
+            error => invalid_name(process, &error),
+        },
+    )
 }
 
 fn invalid_name(name: &str, error: &Error) -> ConnectError {

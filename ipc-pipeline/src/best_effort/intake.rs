@@ -75,6 +75,11 @@ impl Intake {
         Ok(())
     }
 
+    /// Closes the receiver, while somebody waits in it: its socket closes, and what waits may still be taken.
+    pub fn close(&self) {
+        self.inlet.close();
+    }
+
     /// Whether the receiver is gone: closed or dropped.
     pub fn is_gone(&self) -> bool {
         *self.inlet.closed.borrow()

@@ -150,7 +150,6 @@ impl<T: 'static> Receiver<T> {
     /// Dropping the future closes all the same.
     pub async fn close(mut self) {
         self.inlet.close();
-        self.reading.abort();
         let _ = (&mut self.reading).await;
     }
 
@@ -183,7 +182,6 @@ impl<T> Unpin for Receiver<T> {}
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.inlet.close();
-        self.reading.abort();
     }
 }
 
@@ -213,7 +211,7 @@ pub struct Received<T> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// The socket is of no more use, or its runtime is gone.
+    /// This end was closed, or its runtime is gone, or the socket is of no more use.
     #[error("the receiving end is closed")]
     Closed,
     /// A datagram is no value of this type; the next receive goes on after it.
@@ -295,7 +293,8 @@ impl Inlet {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn close(&self) {
+    /// Has the task that reads end, and the connections of sources with it.
+    pub(super) fn close(&self) {
         self.closed.send_replace(true);
     }
 
@@ -331,8 +330,13 @@ impl Drop for Reading {
 
 async fn read(reading: Reading, mut reader: DatagramReader) {
     let mut batch = Vec::with_capacity(BATCH);
+    let mut closed = reading.0.closed.subscribe();
     loop {
-        let outcome = std::future::poll_fn(|cx| poll_fill(&mut reader, &mut batch, cx)).await;
+        let outcome = tokio::select! {
+            biased;
+            _ = closed.wait_for(|closed| *closed) => return,
+            outcome = std::future::poll_fn(|cx| poll_fill(&mut reader, &mut batch, cx)) => outcome,
+        };
         reading.0.enter(&mut batch);
         match outcome {
             None => return,

@@ -209,6 +209,11 @@ impl<T> Sender<T> {
         &self.owner.local
     }
 
+    /// A handle that knows nothing of the values' type, to end it with.
+    pub fn control(&self) -> SenderControl {
+        SenderControl { owner: self.owner.clone() }
+    }
+
     /// Refuses further sends through any handle, and waits until the socket has what was accepted: without a connection,
     /// until there is one.
     ///
@@ -220,6 +225,27 @@ impl<T> Sender<T> {
     ///
     /// Dropping the future closes all the same, if it was polled.
     pub async fn close(self, deadline: Duration) -> Result<(), Unsent> {
+        self.control().close(deadline).await
+    }
+}
+
+/// Ends a [`Sender`] without knowing its type; it keeps it open like any other handle.
+#[derive(Clone)]
+pub struct SenderControl {
+    owner: Arc<Owner>,
+}
+
+impl SenderControl {
+    /// As [`Sender::close`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn close(&self, deadline: Duration) -> Result<(), Unsent> {
         let outlet = &self.owner.outlet;
         outlet.close();
         let gone = std::future::poll_fn(|cx| outlet.poll_gone(cx));
@@ -230,6 +256,12 @@ impl<T> Sender<T> {
         self.owner.stop_connecting();
         self.owner.status.send_replace(Status::Closed);
         if count == 0 { Ok(()) } else { Err(Unsent { count }) }
+    }
+}
+
+impl fmt::Debug for SenderControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SenderControl").field("local", &self.owner.local).finish_non_exhaustive()
     }
 }
 

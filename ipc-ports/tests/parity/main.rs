@@ -8,6 +8,7 @@ mod support;
 mod buffering;
 mod cancelling;
 mod connecting;
+mod datagrams;
 mod ending;
 mod killing;
 mod limiting;
