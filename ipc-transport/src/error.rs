@@ -1,8 +1,8 @@
 //! The one error type of this crate: what was attempted, where, and what came of it.
 
-use std::{io, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
-use crate::{Endpoint, ParseEndpointError};
+use crate::{AddressFamily, Endpoint, ParseEndpointError};
 
 /// What went wrong in a transport, a lease or a name look-up.
 ///
@@ -26,6 +26,12 @@ pub enum Error {
         endpoint: Endpoint,
         /// The process that holds it, when it is known; for display only.
         holder: Option<u32>,
+    },
+    /// A socket was to be bound to an address that this machine does not have.
+    #[error("{address} is no address of this machine")]
+    AddrNotAvailable {
+        /// The address that was asked for.
+        address: SocketAddr,
     },
     /// A datagram has more bytes than one can carry; nothing was sent.
     #[error("datagram of {len} bytes is larger than the {max} that one carries here")]
@@ -145,6 +151,14 @@ pub enum Error {
         /// The scheme of the endpoint.
         scheme: String,
     },
+    /// The version of IP that was asked for, or that the own address has, is not that of the other side.
+    #[error("{endpoint} has no address of {family}")]
+    WrongFamily {
+        /// The place without such an address.
+        endpoint: Endpoint,
+        /// What was asked for.
+        family: AddressFamily,
+    },
 }
 
 fn holder_text(holder: Option<u32>) -> String {
@@ -177,10 +191,11 @@ impl Error {
             Self::AddrInUse { .. } | Self::LeaseHeldByFork { .. } => io::ErrorKind::AddrInUse,
             Self::ConnectionRefused { .. } => io::ErrorKind::ConnectionRefused,
             Self::Io { source, .. } => source.kind(),
-            Self::InvalidEndpoint(_) | Self::InvalidName { .. } | Self::PathTooLong { .. } => {
-                io::ErrorKind::InvalidInput
-            }
-            Self::LeaseLost { .. } => io::ErrorKind::AddrNotAvailable,
+            Self::InvalidEndpoint(_)
+            | Self::InvalidName { .. }
+            | Self::PathTooLong { .. }
+            | Self::WrongFamily { .. } => io::ErrorKind::InvalidInput,
+            Self::AddrNotAvailable { .. } | Self::LeaseLost { .. } => io::ErrorKind::AddrNotAvailable,
             Self::DatagramTooLarge { .. } => io::ErrorKind::InvalidInput,
             Self::NotLocal { .. } => io::ErrorKind::PermissionDenied,
             Self::NotFound { .. } => io::ErrorKind::NotFound,

@@ -71,6 +71,7 @@ mod datagram;
 mod deadline;
 mod endpoint;
 mod error;
+mod family;
 pub mod framing;
 mod identity;
 #[cfg(feature = "inherited")]
@@ -111,6 +112,7 @@ pub use datagram::{
 };
 pub use endpoint::{Endpoint, MAX_UNIX_PATH, ParseEndpointError};
 pub use error::Error;
+pub use family::AddressFamily;
 pub use identity::{Access, PeerCertificate, PeerIdentity};
 #[cfg(feature = "inherited")]
 pub use inherited::Inherited;

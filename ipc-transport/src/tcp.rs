@@ -1,18 +1,23 @@
 //! The `tcp:` transport.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
-    Access, ConnectOptions, Connection, ConnectionInfo, Endpoint, Error, Incoming, ListenOptions, Listener,
-    PeerIdentity, Transport,
+    Access, AddressFamily, ConnectOptions, Connection, ConnectionInfo, Endpoint, Error, Incoming,
+    ListenOptions, Listener, PeerIdentity, Transport,
     accept::AcceptPause,
     deadline::{Deadline, runtime},
 };
 
+mod dial;
 mod quiet;
 
 #[cfg(feature = "tls")]
@@ -27,12 +32,16 @@ pub(crate) use quiet::QuietStream;
 ///   stand beside `0.0.0.0:0` everywhere.
 /// - Host names are looked up within the deadline of the connect; their addresses are tried one after the other,
 ///   each with an equal share of the time that is left.
+/// - Diallers may be told where to come from: [`local_address`](Self::local_address),
+///   [`local_port`](Self::local_port), [`family`](Self::family).
 /// - TCP does not tell who the peer is: [`PeerIdentity::Unknown`]. An [`Access`] rule that needs an identity refuses
 ///   everybody here, see there. Anybody who can reach the port can connect, other users of this machine included.
 #[derive(Debug, Clone)]
 pub struct TcpTransport {
     keep_alive: Option<KeepAlive>,
     user_timeout: Option<Duration>,
+    source: dial::Source,
+    family: AddressFamily,
 }
 
 /// How the kernel probes an idle connection.
@@ -56,7 +65,45 @@ impl Default for KeepAlive {
 impl TcpTransport {
     /// The transport with its defaults.
     pub fn new() -> Self {
-        Self { keep_alive: Some(KeepAlive::default()), user_timeout: Some(DEFAULT_USER_TIMEOUT) }
+        Self {
+            keep_alive: Some(KeepAlive::default()),
+            user_timeout: Some(DEFAULT_USER_TIMEOUT),
+            source: dial::Source::default(),
+            family: AddressFamily::Any,
+        }
+    }
+
+    /// Sets the address of this machine that diallers come from, and with it the version of IP; `None`, the default,
+    /// leaves it to the routes. Listeners name theirs in the endpoint.
+    ///
+    /// Dialling then fails with [`Error::AddrNotAvailable`] when the machine does not have the address, and with
+    /// [`Error::WrongFamily`] when what is dialled has none of its version. A link-local address of IPv6 needs a zone
+    /// and cannot be given.
+    #[must_use]
+    pub fn local_address(mut self, address: Option<IpAddr>) -> Self {
+        self.source.address = address;
+        self
+    }
+
+    /// Sets the port that diallers come from; 0, the default, lets the system choose.
+    ///
+    /// For firewalls and peers that insist on it. One port serves connections to several peers, and is used again
+    /// while an earlier connection is in TIME_WAIT. Two connections between the same two addresses and ports cannot
+    /// exist, so dialling again before the first is gone, and dialling where somebody listens at the port, is
+    /// [`Error::AddrInUse`]; after an own close the system may keep a pair of addresses for a minute.
+    #[must_use]
+    pub fn local_port(mut self, port: u16) -> Self {
+        self.source.port = port;
+        self
+    }
+
+    /// Sets which addresses of a host name are used, for dialling and listening; [`AddressFamily::Any`] by default:
+    /// all, in the order of the system's resolver. An endpoint without an address of the family is
+    /// [`Error::WrongFamily`].
+    #[must_use]
+    pub fn family(mut self, family: AddressFamily) -> Self {
+        self.family = family;
+        self
     }
 
     /// Sets how idle connections are probed; `None` turns probing off. On by default, so that a peer whose machine
@@ -137,7 +184,7 @@ impl TcpTransport {
         to: &Endpoint,
         deadline: Deadline,
     ) -> Result<(TcpStream, SocketAddr, SocketAddr), Error> {
-        let stream = dial(to, deadline).await?;
+        let stream = dial::dial(to, self.source, self.family, deadline).await?;
         let (local, remote) = self.set_up(&stream, "connect", to)?;
         Ok((stream, local, remote))
     }
@@ -175,7 +222,7 @@ impl Transport for TcpTransport {
 
     async fn connect(&self, to: &Endpoint, options: &ConnectOptions) -> Result<Connection, Error> {
         let deadline = Deadline::after(options.timeout)?;
-        let stream = deadline.run("connect", to, dial(to, deadline)).await?;
+        let stream = deadline.run("connect", to, dial::dial(to, self.source, self.family, deadline)).await?;
         self.finish(stream, &options.access, "connect", to)
     }
 
@@ -204,7 +251,7 @@ impl TcpAcceptor {
     ) -> Result<Self, Error> {
         let runtime = runtime()?;
         let mut last = Error::NotFound { endpoint: at.to_string() };
-        for address in resolve(at).await? {
+        for address in dial::resolve(at, transport.family).await? {
             match bind(address, options.backlog).and_then(|listener| {
                 let local = listener.local_addr()?;
                 Ok((listener, local))
@@ -212,6 +259,9 @@ impl TcpAcceptor {
                 Ok((listener, address)) => {
                     let (transport, pause) = (transport.clone(), AcceptPause::new(runtime));
                     return Ok(Self { listener, address, transport, pause });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                    last = Error::AddrNotAvailable { address };
                 }
                 Err(error) => last = Error::io("listen", at, error),
             }
@@ -274,36 +324,6 @@ impl Listener for TcpPlace {
     }
 }
 
-/// Tries the addresses of an endpoint one after the other.
-async fn dial(to: &Endpoint, deadline: Deadline) -> Result<TcpStream, Error> {
-    let addresses = resolve(to).await?;
-    let mut last = Error::NotFound { endpoint: to.to_string() };
-    for (index, address) in addresses.iter().enumerate() {
-        let share = Deadline::after(deadline.remaining() / (addresses.len() - index) as u32)?;
-        let attempt =
-            async { TcpStream::connect(address).await.map_err(|error| Error::io("connect", to, error)) };
-        match share.run("connect", to, attempt).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-/// The addresses that an endpoint stands for: itself, or what the system's resolver says, at most eight.
-async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Error> {
-    if let Some(address) = endpoint.socket_addr() {
-        return Ok(vec![address]);
-    }
-    let Some((host, port)) = endpoint.host_port() else {
-        return Err(Error::UnknownScheme { scheme: endpoint.scheme().to_owned() });
-    };
-    match lookup_host((host, port)).await {
-        Ok(addresses) => Ok(addresses.take(MAX_ADDRESSES).collect()),
-        Err(error) => Err(Error::io("look up", endpoint, error)),
-    }
-}
-
 fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -319,7 +339,6 @@ fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
 }
 
 const DEFAULT_USER_TIMEOUT: Duration = Duration::from_secs(60);
-const MAX_ADDRESSES: usize = 8;
 
 #[cfg(test)]
 mod tests {

@@ -269,3 +269,15 @@ async fn names_and_protocols_can_be_chosen() {
     let unnamed = ClientConfig::builder().server_name("not a name!");
     assert!(matches!(unnamed, Err(TlsError::InvalidName { .. })));
 }
+
+/// N-34: TLS comes from where its TCP is told to come from.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_dialler_comes_from_the_address_that_its_tcp_is_told() {
+    let address = "127.0.0.2".parse().unwrap();
+    let transport = mutual().tcp(TcpTransport::new().local_address(Some(address)));
+    let (accepted, connected) = meet(&transport, &transport).await;
+    let (accepted, connected) = (accepted.unwrap(), connected.unwrap());
+    assert_eq!(connected.info().local.socket_addr().unwrap().ip(), address);
+    assert_eq!(accepted.info().remote, connected.info().local);
+}
