@@ -1,4 +1,8 @@
 //! TLS: the contract of transports, who is let in, and every way in which a handshake can fail.
+//!
+//! A crowd at the listener, silent diallers and a shortage of descriptors are in `local`, for TLS as
+//! for the other transports. Names that are too long, files at the address and modes of directories do not
+//! apply: a TLS endpoint is a host and a port, and has no file.
 
 #![cfg(feature = "tls")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -155,7 +159,7 @@ async fn what_is_not_configured_is_refused_at_once() {
 /// last the listener serves others.
 #[tokio::test]
 async fn clients_that_do_not_shake_hands_hold_nobody_up() {
-    let transport = mutual().handshake_timeout(Duration::from_secs(2));
+    let transport = mutual();
     let (mut listener, at) = listen(&transport).await;
     let plain: Endpoint = at.to_string().replace("tls:", "tcp:").parse().unwrap();
     let options = ConnectOptions::default();
@@ -176,14 +180,14 @@ async fn clients_that_do_not_shake_hands_hold_nobody_up() {
     writer.write_all(b"x").await.unwrap();
     writer.flush().await.unwrap();
     assert_eq!(reader.read_u8().await.unwrap(), b'x');
-    let mut outcomes = Vec::new();
-    for establishing in establishing {
-        outcomes.push(establishing.await.unwrap());
-    }
-    for stalled in outcomes.split_off(1) {
+    let stalled = establishing.split_off(1);
+    assert!(matches!(tls_error(establishing.remove(0).await.unwrap()), TlsError::NotTls { .. }));
+    // Nothing but deadlines is left to happen, so time may jump to them.
+    tokio::time::pause();
+    for stalled in stalled {
+        let stalled = stalled.await.unwrap();
         assert!(matches!(stalled, Err(Error::TimedOut { operation: "handshake", .. })), "{stalled:?}");
     }
-    assert!(matches!(tls_error(outcomes.remove(0)), TlsError::NotTls { .. }));
     // They were hung up on.
     for (mut reader, _writer) in strangers {
         let mut rest = Vec::new();
@@ -191,7 +195,85 @@ async fn clients_that_do_not_shake_hands_hold_nobody_up() {
     }
 }
 
-/// A server that takes the connection and never answers is given up at the dialler's deadline.
+/// a byte now and then does not move the deadline of a handshake.
+#[tokio::test]
+async fn a_handshake_that_trickles_in_ends_at_its_deadline() {
+    let timeout = Duration::from_secs(10);
+    let (mut listener, at) = listen(&mutual().handshake_timeout(timeout)).await;
+    let plain: Endpoint = at.to_string().replace("tls:", "tcp:").parse().unwrap();
+    let trickle = TcpTransport::new().connect(&plain, &ConnectOptions::default()).await.unwrap();
+    let (_reader, mut writer, _) = trickle.into_parts();
+    let incoming = listener.accept().await.unwrap();
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    let trickling = async {
+        // The beginning of a record of 512 bytes, which goes on with zeros.
+        for byte in b"\x16\x03\x01\x02\x00".iter().chain(std::iter::repeat(&0)) {
+            writer.write_all(&[*byte]).await.unwrap();
+            // Sleeps under paused time.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        () = trickling => unreachable!("it has no end"),
+        outcome = incoming.establish() => {
+            assert!(matches!(outcome, Err(Error::TimedOut { operation: "handshake", .. })), "{outcome:?}");
+        }
+    }
+    assert!(begun.elapsed() >= timeout);
+}
+
+/// N-32: whatever is wrong with a client, the same listener serves the next one.
+#[tokio::test]
+async fn no_client_ends_the_accept_loop() {
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let own = |validity| Some(identity(&ours, &["client.test"], validity));
+    let strict = TlsTransport::new().server(server(&ours, &ours, &NAMES, Validity::Now));
+    let (mut listener, at) = listen(&strict).await;
+    let options = ConnectOptions::default();
+    let honest = TlsTransport::new().client(client(&ours, own(Validity::Now)));
+    for (bad, expected) in [
+        (client(&ours, None), "NoClientCertificate"),
+        (client(&ours, Some(identity(&theirs, &["client.test"], Validity::Now))), "UnknownIssuer"),
+        (client(&ours, own(Validity::Expired)), "Expired"),
+        (client(&ours, own(Validity::NotYet)), "NotYetValid"),
+        (client(&theirs, own(Validity::Now)), "Rejected"),
+    ] {
+        let bad = TlsTransport::new().client(bad);
+        let accepting = async { listener.accept().await.unwrap().establish().await };
+        let (accepted, _) = tokio::join!(accepting, bad.connect(&at, &options));
+        let error = format!("{:?}", tls_error(accepted));
+        assert!(error.starts_with(expected), "{error}");
+
+        let accepting = async { listener.accept().await.unwrap().establish().await };
+        let (accepted, connected) = tokio::join!(accepting, honest.connect(&at, &options));
+        accepted.unwrap();
+        connected.unwrap();
+    }
+}
+
+/// N-32: a server that answers in plain text is told apart from one that is not trusted.
+#[tokio::test]
+async fn a_server_that_does_not_speak_tls_is_told_apart() {
+    let tcp = TcpTransport::new();
+    let mut plain =
+        tcp.listen(&"tcp://127.0.0.1:0".parse().unwrap(), &ListenOptions::default()).await.unwrap();
+    let at = plain.local_endpoint().to_string().replace("tcp:", "tls:").parse().unwrap();
+    let answering = async {
+        let (mut reader, mut writer, _) =
+            plain.accept().await.unwrap().establish().await.unwrap().into_parts();
+        reader.read_u8().await.unwrap();
+        writer.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        (reader, writer)
+    };
+    let (transport, options) = (mutual(), ConnectOptions::default());
+    let (_open, connected) = tokio::join!(answering, transport.connect(&at, &options));
+    let error = tls_error(connected);
+    assert!(matches!(error, TlsError::NotTls { .. }), "{error:?}");
+}
+
+/// N-32: there is no connection before the handshake is done, so a server that takes it and never answers is given up at
+/// the dialler's deadline.
 #[tokio::test]
 async fn a_dialler_gives_a_silent_server_up() {
     let tcp = TcpTransport::new();

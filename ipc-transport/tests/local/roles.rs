@@ -26,11 +26,15 @@ fn play() {
             "starve_holder" => super::descriptors::starve_holder().await,
             "starve" => super::descriptors::starve(&arguments[0]).await,
             "stranger" => stranger(&arguments[0]).await,
+            "door" => super::users::door().await,
+            "squatted" => super::users::squatted().await,
+            "squat" => super::users::squat().await,
+            "modes" => super::modes::modes().await,
             "open_app" => match RuntimeDirectory::open("app") {
                 Ok(directory) => say(directory.path().display()),
                 Err(error) => say(format!("refused: {error}")),
             },
-            "crowd" => super::descriptors::crowd().await,
+            "crowd" => super::descriptors::crowd(&arguments[0], arguments[1].parse().unwrap()).await,
             "full_and_starved" => super::sockets::full_and_starved().await,
             #[cfg(feature = "inherited")]
             "adopt" => super::inherited::adopt(&arguments[0]).await,

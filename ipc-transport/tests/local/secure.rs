@@ -1,0 +1,59 @@
+//! Every transport with connections, TLS included where it is built in, under the names of one machine.
+
+use ipc_transport::{Endpoint, Transports};
+#[cfg(feature = "tls")]
+use {
+    ipc_testkit::certificates::Authority,
+    ipc_transport::{
+        TlsTransport,
+        tls::{ClientConfig, Identity, Roots, ServerConfig},
+    },
+};
+
+use super::support::TempDir;
+
+/// Transports that know each other's certificates, made for this call.
+pub(crate) fn transports() -> Transports {
+    #[cfg(feature = "tls")]
+    return Transports::default().with(mutual());
+    #[cfg(not(feature = "tls"))]
+    Transports::default()
+}
+
+/// Transports that let anybody in, for two processes that share no authority.
+pub(crate) fn open_transports() -> Transports {
+    #[cfg(feature = "tls")]
+    return Transports::default().with(open());
+    #[cfg(not(feature = "tls"))]
+    Transports::default()
+}
+
+/// A place for each of them.
+pub(crate) fn places(directory: &TempDir) -> Vec<Endpoint> {
+    let texts = [&directory.endpoint("a.sock").to_string(), "tcp://127.0.0.1:0", "tls://127.0.0.1:0"];
+    let texts = texts.into_iter().filter(|text| cfg!(feature = "tls") || !text.starts_with("tls:"));
+    texts.map(|text| text.parse().unwrap()).collect()
+}
+
+#[cfg(feature = "tls")]
+fn identity(authority: &Authority) -> Identity {
+    let issued = authority.issue(["127.0.0.1"]);
+    Identity::from_pem(issued.certificate, issued.key).unwrap()
+}
+
+#[cfg(feature = "tls")]
+fn mutual() -> TlsTransport {
+    let authority = Authority::new("everybody's");
+    let roots = || Roots::from_pem(authority.pem()).unwrap();
+    let server = ServerConfig::builder(identity(&authority)).verify_clients_against(roots()).unwrap();
+    let client = ClientConfig::builder().verify_against(roots()).unwrap().identity(identity(&authority));
+    TlsTransport::new().server(server.build().unwrap()).client(client.build().unwrap())
+}
+
+#[cfg(feature = "tls")]
+fn open() -> TlsTransport {
+    let server = ServerConfig::builder(identity(&Authority::new("its own")));
+    let server = server.dangerous().without_client_certificates().build().unwrap();
+    let client = ClientConfig::builder().dangerous().without_verification().build().unwrap();
+    TlsTransport::new().server(server).client(client)
+}
