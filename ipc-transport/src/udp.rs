@@ -16,7 +16,8 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::{io::ReadBuf, net::UdpSocket};
 
 use crate::{
-    Datagram, DatagramAddress, DatagramSocket, DatagramTransport, Endpoint, Error, deadline::runtime,
+    AddressFamily, Datagram, DatagramAddress, DatagramSocket, DatagramTransport, Endpoint, Error,
+    deadline::runtime,
 };
 
 /// UDP: `udp://host:port`. May lose, double and reorder; neither encrypted nor authenticated.
@@ -25,7 +26,8 @@ use crate::{
 ///   send, and can claim any address as its own.
 /// - A datagram has at most 1,200 bytes by default, what passes on every path of IPv6 without being cut into pieces
 ///   (RFC 8085, RFC 9000 section 14).
-/// - An address keeps its family: `[::1]:0` is IPv6 alone.
+/// - An address keeps its family: `[::1]:0` is IPv6 alone. A datagram to an address of the other is
+///   [`Error::WrongFamily`], and the socket goes on.
 /// - The system's word that a peer is not there (ICMP) is not passed on: it would tell of one peer and fail all.
 #[derive(Debug, Clone)]
 pub struct UdpTransport {
@@ -89,7 +91,10 @@ impl DatagramTransport for UdpTransport {
             return Err(Error::NotLocal { endpoint: at.clone() });
         }
         let failed = |error| Error::io("bind", at, error);
-        let socket = bind(address).map_err(failed)?;
+        let socket = bind(address).map_err(|error| match error.kind() {
+            io::ErrorKind::AddrNotAvailable => Error::AddrNotAvailable { address },
+            _ => failed(error),
+        })?;
         let local = Endpoint::of_socket("udp", socket.local_addr().map_err(failed)?);
         let socket = Arc::new(socket);
         let reader = Reader {
@@ -97,7 +102,8 @@ impl DatagramTransport for UdpTransport {
             space: vec![0; LARGEST].into_boxed_slice(),
             local: local.clone(),
         };
-        let writer = Writer { socket, waiting: None, local: local.clone() };
+        let family = AddressFamily::of(address.ip());
+        let writer = Writer { socket, waiting: None, local: local.clone(), family };
         Ok(DatagramSocket::new(reader, writer, local, self.max_payload))
     }
 }
@@ -146,6 +152,7 @@ struct Writer {
     /// A datagram that the system had no room for yet.
     waiting: Option<(Bytes, SocketAddr)>,
     local: Endpoint,
+    family: AddressFamily,
 }
 
 impl Sink<Datagram> for Writer {
@@ -159,6 +166,10 @@ impl Sink<Datagram> for Writer {
         let DatagramAddress::Ip(to) = datagram.peer else {
             return Err(Error::NotFound { endpoint: datagram.peer.to_string() });
         };
+        if !self.family.admits(to.ip()) {
+            // The system would report it for one version of IP and drop the datagram silently for the other.
+            return Err(Error::WrongFamily { endpoint: Endpoint::of_socket("udp", to), family: self.family });
+        }
         self.waiting = Some((datagram.payload, to));
         Ok(())
     }

@@ -3,9 +3,15 @@
 #![cfg(feature = "udp")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
+
 use bytes::Bytes;
 use ipc_testkit::{conformance::datagram::Subject, datagram_conformance};
-use ipc_transport::{Datagram, DatagramAddress, DatagramTransport, Endpoint, Error, UdpTransport};
+use ipc_transport::{
+    Datagram, DatagramAddress, DatagramReader, DatagramTransport, DatagramWriter, Endpoint, Error,
+    UdpTransport,
+    framing::{Delimiter, DelimiterDecoder, FrameError},
+};
 
 fn subject(at: &str) -> Subject {
     Subject::new(UdpTransport::new(), at.parse().unwrap())
@@ -61,4 +67,90 @@ fn outside_a_runtime_there_is_an_error_and_no_panic() {
         std::task::Poll::Ready(Err(Error::NoRuntime)) => {}
         other => panic!("{other:?}"),
     }
+}
+
+async fn bind(at: &str) -> (DatagramReader, DatagramWriter, DatagramAddress) {
+    let socket = UdpTransport::new().bind(&at.parse().unwrap()).await.unwrap();
+    let address = DatagramAddress::of(socket.local_endpoint()).unwrap();
+    let (reader, writer) = socket.into_parts();
+    (reader, writer, address)
+}
+
+async fn next(reader: &mut DatagramReader) -> Datagram {
+    let received = tokio::time::timeout(Duration::from_secs(30), reader.recv());
+    received.await.expect("the watchdog barked").unwrap().unwrap()
+}
+
+/// A word there and back over both versions of IP; each side is told the address of the other.
+#[tokio::test]
+async fn a_word_goes_there_and_back_with_the_address_of_its_sender() {
+    for at in ["udp://127.0.0.1:0", "udp://[::1]:0"] {
+        let (mut asked, mut answer, server) = bind(at).await;
+        let (mut answered, mut ask, client) = bind(at).await;
+        let every_byte: Bytes = (0..=255).collect();
+        ask.send(Datagram { payload: every_byte.clone(), peer: server.clone() }).await.unwrap();
+        let question = next(&mut asked).await;
+        assert_eq!((&question.payload, &question.peer), (&every_byte, &client));
+        answer.send(question).await.unwrap();
+        let back = next(&mut answered).await;
+        assert_eq!((back.payload, back.peer), (every_byte, server));
+    }
+}
+
+/// A socket of one version of IP and an address of the other: an error before anything is sent, and no harm done.
+#[tokio::test]
+async fn an_address_of_the_other_family_is_refused_and_the_socket_goes_on() {
+    for (at, other) in [("udp://127.0.0.1:0", "[::1]:9"), ("udp://[::1]:0", "127.0.0.1:9")] {
+        let (mut reader, mut writer, own) = bind(at).await;
+        let other: SocketAddr = other.parse().unwrap();
+        let payload = Bytes::from_static(b"x");
+        let error = writer.send(Datagram { payload: payload.clone(), peer: other.into() }).await.unwrap_err();
+        assert!(matches!(&error, Error::WrongFamily { .. }), "{error:?}");
+        writer.send(Datagram { payload: payload.clone(), peer: own.clone() }).await.unwrap();
+        assert_eq!(next(&mut reader).await, Datagram { payload, peer: own });
+    }
+}
+
+/// Several frames in a datagram come out in order; garbage, emptiness and size are their sender's trouble alone.
+#[tokio::test]
+async fn a_malformed_datagram_harms_only_its_sender() {
+    let (mut reader, _writer, server) = bind("udp://127.0.0.1:0").await;
+    let (_, mut honest, honest_address) = bind("udp://127.0.0.1:0").await;
+    let (_, mut broken, broken_address) = bind("udp://127.0.0.1:0").await;
+    let datagram =
+        |payload: &[u8]| Datagram { payload: Bytes::copy_from_slice(payload), peer: server.clone() };
+    for payload in [&b""[..], &[0xff; 200], b"half a frame", &[0; 1_200]] {
+        broken.send(datagram(payload)).await.unwrap();
+        honest.send(datagram(b"one\x0ctwo\x0c")).await.unwrap();
+    }
+    let too_large = honest.send(datagram(&[0; 1_201])).await;
+    assert!(matches!(too_large, Err(Error::DatagramTooLarge { len: 1_201, max: 1_200 })), "{too_large:?}");
+    honest.send(datagram(b"last\x0c")).await.unwrap();
+
+    // A decoder for each peer, as one datagram says nothing about the next.
+    let delimiter = Delimiter::new(&b"\x0c"[..]).unwrap();
+    let mut decoders: HashMap<DatagramAddress, DelimiterDecoder> = HashMap::new();
+    let (mut frames, mut refused) = (Vec::new(), 0);
+    while frames.last().is_none_or(|last| last != "last") {
+        let Datagram { payload, peer } = next(&mut reader).await;
+        let decoder =
+            decoders.entry(peer.clone()).or_insert_with(|| DelimiterDecoder::new(delimiter.clone(), 100));
+        decoder.push(&payload);
+        loop {
+            match decoder.poll_frame() {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break,
+                Err(error) => {
+                    assert_eq!(peer, broken_address);
+                    assert!(matches!(error, FrameError::TooLarge { max: 100, .. }));
+                    refused += 1;
+                    break;
+                }
+            }
+        }
+    }
+    // Two sockets of this machine may overtake each other, one does not overtake itself.
+    assert_eq!(frames, ["one", "two", "one", "two", "one", "two", "one", "two", "last"]);
+    assert!(decoders[&honest_address].finish().is_ok());
+    assert!(refused > 0);
 }
