@@ -5,6 +5,12 @@
 //! a task. Limits are checked as soon as they can be known and before any allocation; buffers grow by what arrived,
 //! never by what was announced.
 //!
+//! | framing | for | a payload may hold |
+//! |---|---|---|
+//! | [`LengthEncoder`], [`LengthDecoder`] | messages, unless a peer wants otherwise | every byte |
+//! | [`DelimiterEncoder`], [`DelimiterDecoder`] | peers with a line feed, a form feed or any other ending | all but the delimiter |
+//! | [`RawDecoder`] | bytes without messages | every byte |
+//!
 //! # Examples
 //!
 //! ```
@@ -30,9 +36,11 @@
 
 mod delimiter;
 mod length;
+mod raw;
 
 pub use delimiter::{Delimiter, DelimiterDecoder, DelimiterEncoder};
 pub use length::{LengthDecoder, LengthEncoder};
+pub use raw::RawDecoder;
 
 /// Why bytes are not frames, or a payload cannot become one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

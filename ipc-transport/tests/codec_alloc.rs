@@ -93,6 +93,22 @@ fn the_other_formats_allocate_nothing_for_a_claim_either() {
     }
 }
 
+/// JSON announces nothing, so text that does not end allocates for what there is of it, grown by doubling. X-13
+#[cfg(feature = "json")]
+#[test]
+fn json_allocates_for_what_is_there() {
+    for (bomb, element) in
+        [("[[".repeat(200), 24), (format!("\"{}", "x".repeat(400)), 1), ("[1,".to_owned(), 8)]
+    {
+        let codec = ipc_transport::Json::default();
+        let as_text = allocated_by(|| drop(Decoder::<String>::decode(&codec, bomb.as_bytes())));
+        let as_list = allocated_by(|| drop(Decoder::<Vec<u64>>::decode(&codec, bomb.as_bytes())));
+        for allocated in [as_text, as_list] {
+            assert!(allocated <= 4 * ERROR + 4 * bomb.len() * element, "{allocated} bytes for {bomb}");
+        }
+    }
+}
+
 /// Nine bytes that claim 2⁴⁰ allocate an error and nothing else. X-13
 #[test]
 fn a_length_bomb_allocates_nothing_for_its_claim() {

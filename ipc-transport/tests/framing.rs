@@ -1,9 +1,11 @@
 //! Framing: any cutting and any joining of the stream gives the same frames, and limits hold.
 #![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
+use std::num::NonZeroUsize;
+
 use bytes::Bytes;
 use ipc_transport::framing::{
-    Delimiter, DelimiterDecoder, DelimiterEncoder, FrameError, LengthDecoder, LengthEncoder,
+    Delimiter, DelimiterDecoder, DelimiterEncoder, FrameError, LengthDecoder, LengthEncoder, RawDecoder,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -142,6 +144,35 @@ proptest! {
         prop_assert_eq!(frames_of(DelimiterDecoder::new(delimiter, MAX), cut(&wire, &sizes)), accepted);
     }
 
+    /// However a stream is cut, and whenever its pieces are taken out, they are the same bytes, none of them more than
+    /// the limit, none of them empty, and nothing stays behind. X-10
+    #[test]
+    fn raw_bytes_survive_any_cutting(
+        stream in vec(any::<u8>(), 0..400),
+        sizes in vec(1..50_usize, 1..10),
+        max in 1..40_usize,
+        patience in 1..4_usize,
+    ) {
+        let mut decoder = RawDecoder::new(NonZeroUsize::new(max).unwrap());
+        let (mut arrived, mut pushed) = (Vec::new(), 0);
+        for (index, chunk) in cut(&stream, &sizes).into_iter().enumerate() {
+            decoder.push(chunk);
+            pushed += chunk.len();
+            // Pieces are taken out after each chunk, or after several.
+            if index % patience == 0 {
+                while let Some(piece) = decoder.poll_frame() {
+                    prop_assert!((1..=max).contains(&piece.len()));
+                    arrived.extend_from_slice(&piece);
+                }
+                prop_assert_eq!(arrived.len(), pushed, "what has arrived is handed on at once");
+            }
+        }
+        while let Some(piece) = decoder.poll_frame() {
+            arrived.extend_from_slice(&piece);
+        }
+        prop_assert_eq!(arrived, stream);
+    }
+
     /// Garbage is frames or a typed error, never a panic, and what is held stays within the limit. X-13
     #[test]
     fn garbage_never_panics(chunks in vec(vec(any::<u8>(), 0..40), 0..40)) {
@@ -259,4 +290,36 @@ fn bytes_read_straight_into_the_buffer_are_framed() {
     let mut decoder = length_decoder();
     decoder.buffer_mut().extend_from_slice(&length_wire(&[b"direct".to_vec()]));
     assert_eq!(decoder.poll_frame(), Ok(Some(Bytes::from_static(b"direct"))));
+}
+
+/// A megabyte that comes byte by byte is searched once: twice over for each byte would take longer than anybody waits.
+#[test]
+fn a_frame_that_trickles_in_is_not_searched_again_and_again() {
+    const LEN: usize = 1 << 20;
+    // All but the last byte of the delimiter, over and over, is the worst that a peer can send.
+    let mut decoder = DelimiterDecoder::new(delimiter(b"aaaaaaab"), LEN);
+    for _ in 0..LEN {
+        decoder.push(b"a");
+        assert_eq!(decoder.poll_frame(), Ok(None));
+    }
+    decoder.push(b"aaaaaaab");
+    assert_eq!(decoder.poll_frame().unwrap().unwrap().len(), LEN);
+}
+
+/// A delimiter may be any bytes, NUL and what is no UTF-8 among them, and of any length.
+#[test]
+fn any_byte_string_ends_a_frame() {
+    let every_byte: Vec<u8> = (0..=255).collect();
+    for ending in [&b"\0"[..], b"\xff", b"\r\n\r\n", b"\xf0\x9f", &every_byte] {
+        let delimiter = Delimiter::new(Bytes::copy_from_slice(ending)).unwrap();
+        assert_eq!(delimiter.as_bytes(), ending);
+        // The last byte of a longer delimiter ends nothing by itself.
+        let last = ending[1..].last().copied();
+        let payloads = [b"one".to_vec(), Vec::new(), last.into_iter().collect(), b"two".to_vec()];
+        let wire = delimited_wire(&delimiter, &payloads);
+        for size in 1..=ending.len() + 4 {
+            let decoder = DelimiterDecoder::new(delimiter.clone(), MAX);
+            assert_eq!(frames_of(decoder, wire.chunks(size)), payloads, "{ending:?} by {size}");
+        }
+    }
 }
