@@ -245,6 +245,30 @@ fn every_claimed_behaviour_is_named_by_a_test() {
     assert_none(CLAIMED.iter().filter(|id| !shown.contains(**id)), "a test names each in its doc comment");
 }
 
+/// Each test that the document names, words of three parts and more, is one of the file that is named before it.
+#[test]
+fn every_test_that_the_security_document_names_exists() {
+    let text = read("SECURITY.md");
+    let (mut file, mut found, mut missing) = (None, 0, Vec::new());
+    for quoted in text.split('`').skip(1).step_by(2) {
+        if quoted.ends_with(".rs") {
+            file = sources().find(|source| source.path == quoted);
+            assert!(file.is_some(), "there is no {quoted}");
+        } else if is_name(quoted) && quoted.matches('_').count() >= 2 {
+            let tests = file.iter().flat_map(Source::functions).filter(|function| function.is_test);
+            let is_it = |head: &str| {
+                head.split_once("fn ").is_some_and(|(_, name)| name.starts_with(&format!("{quoted}(")))
+            };
+            match tests.into_iter().any(|function| is_it(&function.head)) {
+                true => found += 1,
+                false => missing.push(quoted.to_owned()),
+            }
+        }
+    }
+    assert_none(missing, "the document names a test that is not where it says");
+    assert!(found > 30, "the document names tests");
+}
+
 /// Fails with every finding at once.
 fn assert_none(findings: impl IntoIterator<Item = impl ToString>, rule: &str) {
     let findings: Vec<String> = findings.into_iter().map(|finding| finding.to_string()).collect();

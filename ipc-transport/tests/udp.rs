@@ -3,7 +3,11 @@
 #![cfg(feature = "udp")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::HashMap,
+    net::{SocketAddr, UdpSocket},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use ipc_testkit::{conformance::datagram::Subject, datagram_conformance};
@@ -108,6 +112,24 @@ async fn an_address_of_the_other_family_is_refused_and_the_socket_goes_on() {
         assert!(matches!(&error, Error::WrongFamily { .. }), "{error:?}");
         writer.send(Datagram { payload: payload.clone(), peer: own.clone() }).await.unwrap();
         assert_eq!(next(&mut reader).await, Datagram { payload, peer: own });
+    }
+}
+
+/// Threat 15: whatever arrives, the transport sends nothing back by itself, so that nobody can be flooded through it.
+#[tokio::test]
+async fn nothing_is_answered_by_the_transport_itself() {
+    for at in ["127.0.0.1:0", "[::1]:0"] {
+        let (mut reader, _writer, own) = bind(&format!("udp://{at}")).await;
+        let DatagramAddress::Ip(own) = own else { panic!("{own}") };
+        let spoofer = UdpSocket::bind(at).unwrap();
+        spoofer.set_nonblocking(true).unwrap();
+        for len in [0, 1, 1_199, 1_200, 1_201, 9_000] {
+            spoofer.send_to(&vec![0xff; len], own).unwrap();
+            assert_eq!(next(&mut reader).await.payload.len(), len);
+        }
+        // On the loopback an answer would be there by the time it was sent.
+        let answer = spoofer.recv_from(&mut [0; 10]).unwrap_err();
+        assert_eq!(answer.kind(), std::io::ErrorKind::WouldBlock);
     }
 }
 

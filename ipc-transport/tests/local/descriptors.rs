@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ipc_transport::{ConnectOptions, Endpoint, ListenOptions, Transports};
+use ipc_transport::{ConnectOptions, Endpoint, ListenOptions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -153,18 +153,16 @@ pub(crate) async fn starve_holder() {
 #[tokio::test]
 async fn a_started_program_inherits_nothing() {
     let directory = TempDir::new();
-    let transports = Transports::default();
-    let mut open = Vec::new();
-    let mut listeners = Vec::new();
-    for at in [
-        directory.endpoint("a.sock"),
-        Endpoint::unix_abstract(directory.path().as_os_str().as_encoded_bytes()).unwrap(),
-        "tcp://127.0.0.1:0".parse().unwrap(),
-    ] {
+    let transports = transports();
+    let (mut open, mut listeners) = (Vec::new(), Vec::new());
+    let without_a_file = Endpoint::unix_abstract(directory.path().as_os_str().as_encoded_bytes()).unwrap();
+    for at in places(&directory).into_iter().chain([without_a_file]) {
         let mut listener = transports.listen(&at, &ListenOptions::default()).await.unwrap();
-        let to = listener.local_endpoint().clone();
-        open.push(transports.connect(&to, &ConnectOptions::default()).await.unwrap());
-        open.push(watchdog(listener.accept()).await.unwrap().establish().await.unwrap());
+        let (to, options) = (listener.local_endpoint().clone(), ConnectOptions::default());
+        let accepting = async { listener.accept().await.unwrap().establish().await };
+        let (dialled, accepted) =
+            watchdog(async { tokio::join!(transports.connect(&to, &options), accepting) }).await;
+        open.extend([dialled.unwrap(), accepted.unwrap()]);
         listeners.push(listener);
     }
     let output = Command::new("ls")
