@@ -195,6 +195,10 @@ pub struct ListenOptions {
     /// The permission bits of a Unix socket file. `None`, the default, derives them from [`ListenOptions::access`]:
     /// 0600, for `Group` 0660 with that group as the owner, for `Any` and `Uids` 0666, where the kernel's word on
     /// the peer decides. `Custom` gives 0600.
+    ///
+    /// Connecting takes the right to write. The socket is never more open than this, not even while it is made, and a
+    /// mode that is more open than the rule lets nobody else in. What node-ipc calls `readableAll` is 0644, its
+    /// `writableAll` 0622, both together 0666.
     pub mode: Option<u32>,
 }
 

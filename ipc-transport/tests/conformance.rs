@@ -6,13 +6,13 @@
 #![cfg(all(feature = "unix", feature = "tcp"))]
 #![allow(clippy::unwrap_used, reason = "a test may unwrap, its helpers too")]
 
-use std::{env, fs, os::unix::fs::DirBuilderExt as _, path::PathBuf};
+use std::{env, fs, net::Ipv4Addr, os::unix::fs::DirBuilderExt as _, path::PathBuf};
 
 use async_trait::async_trait;
 use ipc_testkit::{conformance::transport::Subject, transport_conformance};
 use ipc_transport::{
-    ConnectOptions, Connection, Endpoint, Error, Lease, LeaseOptions, ListenOptions, Listener, TcpTransport,
-    Transport, UnixTransport,
+    AddressFamily, ConnectOptions, Connection, Endpoint, Error, Lease, LeaseOptions, ListenOptions, Listener,
+    TcpTransport, Transport, UnixTransport,
 };
 
 /// A fresh directory that is removed with everything in it.
@@ -47,6 +47,12 @@ transport_conformance!(unix_abstract, || {
 });
 
 transport_conformance!(tcp, || Subject::new(TcpTransport::new(), "tcp://127.0.0.1:0".parse().unwrap()));
+
+transport_conformance!(tcp_from_an_address_of_its_own, || {
+    let transport =
+        TcpTransport::new().local_address(Some(Ipv4Addr::LOCALHOST.into())).family(AddressFamily::V4);
+    Subject::new(transport, "tcp://localhost:0".parse().unwrap())
+});
 
 /// Listens at sockets that somebody else opened, as a supervisor's heir does.
 #[derive(Debug)]
