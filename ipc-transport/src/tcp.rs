@@ -62,6 +62,29 @@ impl Default for KeepAlive {
     }
 }
 
+impl KeepAlive {
+    /// Sets [`KeepAlive::idle`].
+    #[must_use]
+    pub fn with_idle(mut self, idle: Duration) -> Self {
+        self.idle = idle;
+        self
+    }
+
+    /// Sets [`KeepAlive::interval`].
+    #[must_use]
+    pub fn with_interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// Sets [`KeepAlive::probes`].
+    #[must_use]
+    pub fn with_probes(mut self, probes: u32) -> Self {
+        self.probes = probes;
+        self
+    }
+}
+
 impl TcpTransport {
     /// The transport with its defaults.
     pub fn new() -> Self {
