@@ -65,12 +65,14 @@ pub struct Role {
     name: String,
     argument: String,
     environment: Vec<(String, String)>,
+    launcher: Vec<String>,
 }
 
 impl Role {
     /// The role of this name: the full path of its test, such as `role_echo` or `roles::echo`.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), argument: "null".to_owned(), environment: Vec::new() }
+        let (environment, launcher) = (Vec::new(), Vec::new());
+        Self { name: name.into(), argument: "null".to_owned(), environment, launcher }
     }
 
     /// What the role gets from [`Parent::argument`]; nothing (`()`) by default.
@@ -89,13 +91,31 @@ impl Role {
         self
     }
 
+    /// Starts the process through another program, such as `nice`, `nsenter` or `ip netns exec`: the program's name, then
+    /// its arguments; the command of the role is appended. None by default.
+    ///
+    /// The program must turn into the command, in the same process: the harness talks to the process that it started,
+    /// and kills no other.
+    pub fn through<A: Into<String>>(mut self, launcher: impl IntoIterator<Item = A>) -> Self {
+        self.launcher = launcher.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Starts the process.
     ///
     /// # Errors
     ///
     /// What the operating system reports.
     pub fn spawn(self) -> io::Result<RoleProcess> {
-        let mut command = Command::new(own_executable()?);
+        let mut command = match self.launcher.split_first() {
+            None => Command::new(own_executable()?),
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                // By its path: in a launcher's own process `/proc/self` is the launcher.
+                command.args(arguments).arg(std::env::current_exe()?);
+                command
+            }
+        };
         command
             .args(["--exact", &self.name, "--nocapture", "--test-threads=1", "--quiet"])
             .envs(self.environment)

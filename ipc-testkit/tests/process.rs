@@ -66,6 +66,16 @@ fn runs(id: u32) -> bool {
 }
 
 #[tokio::test]
+async fn a_role_may_be_started_through_another_program() {
+    let mut echo = Role::new("role_echo").argument(&7).through(["env", "-u", "NOBODY"]).spawn().unwrap();
+    assert_eq!(echo.recv::<Say>().await.unwrap(), Say::Ready { limit: 7 });
+    echo.send(&Say::Word("word".to_owned())).unwrap();
+    assert_eq!(echo.recv::<Say>().await.unwrap(), Say::Word("word".to_owned()));
+    echo.hang_up();
+    echo.succeeds().await;
+}
+
+#[tokio::test]
 async fn a_role_gets_its_argument_and_messages_go_both_ways() {
     let mut echo = Role::new("role_echo").argument(&7).spawn().unwrap();
     assert_eq!(echo.recv::<Say>().await.unwrap(), Say::Ready { limit: 7 });
