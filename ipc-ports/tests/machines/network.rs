@@ -45,27 +45,6 @@ impl Machines {
         lacking(format_args!("no network namespaces ({})", reasons.join("; ")))
     }
 
-    /// Makes each machine drop that many of 100 packets that reach it, at random; or tells that this system cannot.
-    ///
-    /// # Panics
-    ///
-    /// When it cannot, and `IPC_REQUIRE_NETWORKS` is set.
-    pub(crate) fn rain(&self, percent: u8) -> Option<()> {
-        for machine in [&self.left, &self.right] {
-            let rules = format!(
-                "table ip weather {{\nchain rain {{\ntype filter hook input priority 0\n\
-                 numgen random mod 100 < {percent} drop\n}}\n}}\n"
-            );
-            if let Err(reason) = machine.run(&["nft", "-f", "-"], &rules) {
-                return lacking(format_args!("no packet filter of nftables ({reason})"));
-            }
-            // The least time before a packet is sent again is 0.2 s by default, made for long ways.
-            machine
-                .ip(&format!("route change 192.0.2.0/30 dev cable src {} rto_min 10ms\n", machine.address));
-        }
-        Some(())
-    }
-
     fn build(rights: Rights) -> Result<Self, String> {
         let left = Machine::start("192.0.2.1", rights.to_begin(), rights)?;
         let right = Machine::start("192.0.2.2", rights.to_follow(&left), rights)?;
@@ -128,6 +107,23 @@ impl Machine {
         match self.rights {
             Rights::Ours => self.entered(&["--net"]),
             Rights::OfOwnUserNamespace => self.entered(&["--user", "--preserve-credentials", "--net"]),
+        }
+    }
+
+    /// Of 100 packets that reach it that many are dropped, at random. `None`, which has been told on stderr, when this
+    /// system cannot do that.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot, and `IPC_REQUIRE_NETWORKS` is set.
+    pub(crate) fn rain(&self, percent: u8) -> Option<()> {
+        let rules = format!(
+            "table ip weather {{\nchain rain {{\ntype filter hook input priority 0\n\
+             numgen random mod 100 < {percent} drop\n}}\n}}\n"
+        );
+        match self.run(&["nft", "-f", "-"], &rules) {
+            Ok(()) => Some(()),
+            Err(reason) => lacking(format_args!("no packet filter of nftables ({reason})")),
         }
     }
 
