@@ -30,17 +30,14 @@ fn values_cross_between_machines_both_ways() {
 fn a_stream_goes_on_after_its_cable_was_out() {
     over_both(|place| async move {
         let mut story = streaming(place.user_timeout(Duration::from_secs(1))).await;
-        for (left, long) in [(true, false), (false, true), (true, true)] {
-            let at = |story: &Story, act: fn(&crate::network::Machine)| {
-                act(if left { &story.machines().left } else { &story.machines().right });
-            };
-            at(&story, |machine| machine.unplug());
+        for (side, long) in [(LEFT, false), (RIGHT, true), (LEFT, true)] {
+            story.machine(side).unplug();
             if long {
                 lost(&mut story).await;
             } else {
                 assert_eq!(story.full(LEFT).await, CAPACITY);
             }
-            at(&story, |machine| machine.plug_in());
+            story.machine(side).plug_in();
             goes_on(&mut story).await;
         }
         let [reconnects] = finished(story).await;
@@ -52,9 +49,9 @@ fn a_stream_goes_on_after_its_cable_was_out() {
 fn a_stream_goes_on_after_its_route_was_lost() {
     over_both(|place| async move {
         let mut story = streaming(place.user_timeout(Duration::from_secs(1))).await;
-        story.machines().left.lose_the_way();
+        story.machine(LEFT).lose_the_way();
         lost(&mut story).await;
-        story.machines().left.find_the_way();
+        story.machine(LEFT).find_the_way();
         goes_on(&mut story).await;
         let [reconnects] = finished(story).await;
         assert!(reconnects >= 1);

@@ -25,14 +25,14 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     runtime::Builder,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
 };
 
 /// Values that an outgoing port keeps.
 pub(crate) const CAPACITY: usize = 64;
 
 /// A deadline that nothing is meant to reach.
-const LONG: Duration = Duration::from_secs(25);
+const LONG: Duration = Duration::from_secs(100);
 
 /// How a node is set up.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -168,11 +168,13 @@ impl Actor {
             Do::Fill => {
                 let sender = self.sender();
                 tokio::spawn(async move {
-                    while sender.pending() < sender.capacity() {
+                    let mut pending = sender.pending();
+                    while pending < sender.capacity() {
                         // Sleeps between two looks: no event tells how many values are kept.
                         tokio::time::sleep(Duration::from_millis(1)).await;
+                        pending = sender.pending();
                     }
-                    voice.say(Told::Full { pending: sender.pending() }).await;
+                    voice.say(Told::Full { pending }).await;
                 });
             }
             Do::Close => {
@@ -338,7 +340,7 @@ impl Trouble {
     }
 }
 
-/// Asks a detour to let everything go on.
+/// Asks a detour to let everything go on, until the first connection has come to its end on both sides.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct GoOn;
 
@@ -361,13 +363,15 @@ fn role_detour() {
         let at = detour.at.parse().unwrap();
         let mut listener = TcpTransport::new().listen(&at, &ListenOptions::default()).await.unwrap();
         let to = detour.to.parse().unwrap();
+        let (over, mut ended) = watch::channel(0_u64);
         tokio::spawn(async move {
             while let Ok(incoming) = listener.accept().await {
-                let (faulty, to) = (faulty.clone(), Clone::clone(&to));
+                let (faulty, to, over) = (faulty.clone(), Clone::clone(&to), over.clone());
                 tokio::spawn(async move {
                     let near = incoming.establish().await?;
                     let far = faulty.connect(&to, &ConnectOptions::default()).await?;
                     join(near, far).await;
+                    over.send_modify(|count| *count += 1);
                     Ok::<(), ipc_transport::Error>(())
                 });
             }
@@ -377,6 +381,7 @@ fn role_detour() {
             parent.send(&Passed { connections: dialled.connections, cut: dialled.cut }).unwrap();
             let Some(GoOn) = parent.recv().await.unwrap() else { return };
             handle.resume();
+            ended.wait_for(|count| *count > 0).await.unwrap();
         }
     });
 }

@@ -10,7 +10,7 @@ use ipc_testkit::{
 use tokio::{runtime::Builder, time::timeout};
 
 use crate::{
-    network::Machines,
+    network::{Machine, Machines},
     roles::{Detour, Do, GoOn, Papers, Passed, Setup, Told, Trouble},
 };
 
@@ -128,12 +128,13 @@ impl Place {
         Story { sides: [left, right], known: Default::default(), ledger: Ledger::new(), place: self }
     }
 
+    fn machine(&self, side: usize) -> &Machine {
+        if side == LEFT { &self.machines.left } else { &self.machines.right }
+    }
+
     async fn start(&self, side: usize) -> RoleProcess {
-        let (setup, machine) = match side {
-            LEFT => (&self.left, &self.machines.left),
-            _ => (&self.right, &self.machines.right),
-        };
-        let role = Role::new("roles::role_node").argument(setup).through(machine.launcher());
+        let setup = if side == LEFT { &self.left } else { &self.right };
+        let role = Role::new("roles::role_node").argument(setup).through(self.machine(side).launcher());
         let mut process = role.spawn().unwrap();
         let told = process.recv().await.unwrap();
         assert!(matches!(told, Told::Ready), "{told:?}");
@@ -141,7 +142,7 @@ impl Place {
     }
 }
 
-/// Asks a detour to let everything go on; what it has passed so far.
+/// Asks a detour to let everything go on, and waits until what it held back has arrived; what it has passed so far.
 pub(crate) async fn go_on(detour: &mut RoleProcess) -> Passed {
     detour.send(&GoOn).unwrap();
     detour.recv().await.unwrap()
@@ -180,8 +181,8 @@ pub(crate) struct Known {
 }
 
 impl Story {
-    pub(crate) fn machines(&self) -> &Machines {
-        &self.place.machines
+    pub(crate) fn machine(&self, side: usize) -> &Machine {
+        self.place.machine(side)
     }
 
     pub(crate) fn process(&self, side: usize) -> &RoleProcess {
