@@ -69,9 +69,16 @@
 //! which the newest win and some get lost, and [`Node::incoming_best_effort`] counts exactly which. Both ends have to choose
 //! it; a port of one kind refuses one of the other.
 //!
+//! # Several machines
+//!
+//! With names in a [`StaticNaming`] ports reach other machines over TCP and TLS; see [`across_machines`] for who may come
+//! in, what an outage looks like, and which settings matter.
+//!
 //! # Non-goals
 //!
 //! No persistence on disk, no order between sources, no topics.
+
+pub mod across_machines;
 
 mod accept;
 mod config;
@@ -96,8 +103,8 @@ pub use ipc_pipeline::{
     protocol::{Budget, OutgoingCounters, Refusal},
 };
 pub use ipc_transport::{
-    Access, BackoffConfig, Bincode, Decoder, Encoder, Endpoint, Error, Limits, Naming, Raw, RuntimeDirectory,
-    RuntimeNaming, StaticNaming, Transport,
+    Access, BackoffConfig, Bincode, Decoder, Encoder, Endpoint, Error, KeepAlive, Limits, Naming, Raw,
+    RuntimeDirectory, RuntimeNaming, StaticNaming, TcpTransport, Transport,
 };
 pub use node::{Node, NodeCounters};
 pub use outgoing::OutgoingPort;
