@@ -8,7 +8,7 @@
 //!
 //! ```
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use ipc_pipeline::best_effort::{Receiver, ReceiverConfig, Sender, SenderConfig, Sources};
+//! use ipc_pipeline::best_effort::{Outgoing, Receiver, ReceiverConfig, SenderConfig, Sources};
 //! use ipc_transport::{Bincode, DatagramAddress, DatagramTransport, UdpTransport};
 //!
 //! let any_port = "udp://127.0.0.1:0".parse()?;
@@ -18,9 +18,9 @@
 //! let mut receiver = Receiver::<(u32, f32)>::new(socket, config, Bincode::default())?;
 //!
 //! let socket = UdpTransport::new().bind(&any_port).await?;
-//! let sender = Sender::new(socket, SenderConfig::default(), Bincode::default())?;
-//! sender.lead_to(DatagramAddress::of(receiver.local_endpoint()));
-//! sender.send((1, 0.5))?;
+//! let outgoing = Outgoing::new(socket, SenderConfig::default(), Bincode::default())?;
+//! outgoing.lead_to(DatagramAddress::of(receiver.local_endpoint()));
+//! outgoing.send((1, 0.5))?;
 //!
 //! let received = receiver.recv().await?;
 //! assert_eq!((received.value, received.gap, received.late), ((1, 0.5), 0, false));
@@ -31,7 +31,7 @@
 //!
 //! # Who may send
 //!
-//! By default a source has to announce itself over a connection, by [`Sender::connect`], to an [`Intake`]: names, codec and
+//! By default a source has to announce itself over a connection, by [`Outgoing::connect`], to an [`Intake`]: names, codec and
 //! permission are checked there as for a link, and the answer says where the socket is. The id of the session, 128 random
 //! bits, is told over that connection alone and stands in every datagram, so that nobody else can send in its name without
 //! reading along. The receiver never answers a datagram, so it cannot be made to flood a third party. Datagrams are neither
@@ -48,12 +48,14 @@
 mod config;
 mod connect;
 mod intake;
-mod outlet;
+mod outbox;
+mod outgoing;
 mod receiver;
 mod sender;
 mod source;
 
 pub use config::{ReceiverConfig, SenderConfig, Sources};
 pub use intake::Intake;
+pub use outgoing::{Outgoing, OutgoingControl, Unsent};
 pub use receiver::{Received, Receiver, ReceiverCounters, RecvError, SourceInfo};
-pub use sender::{Sender, SenderControl, SenderCounters, Unsent};
+pub use sender::{Sender, SenderCounters};

@@ -42,8 +42,8 @@ pub struct BestEffortConfig {
 impl BestEffortConfig {
     /// Datagrams of this transport, through a socket at this place: `udp://127.0.0.1:0` for any free port of this machine.
     ///
-    /// There is no default: who takes best effort says so. Both ends need a socket of the same family. An incoming port at an
-    /// address that stands for all of its machine is sent to at the address that its node was dialled at.
+    /// There is no default: who takes best effort says so. Both ends need a socket of the same family, and the incoming port's
+    /// has to be where its node was dialled: at the same address, or at one that stands for all of its machine.
     pub fn new(transport: impl DatagramTransport, at: Endpoint) -> Self {
         let (sender, receiver) = (SenderConfig::default(), ReceiverConfig::default());
         Self { transport: Arc::new(transport), at, capacity: sender.capacity.get(), sender, receiver }
@@ -90,16 +90,16 @@ impl BestEffortConfig {
         self
     }
 
-    pub(crate) async fn sender<T: 'static>(
+    pub(crate) async fn outgoing<T: 'static>(
         &self,
         node: &NodeConfig,
         encoder: impl Encoder<T>,
-    ) -> Result<Sender<T>, BestEffortError> {
+    ) -> Result<Outgoing<T>, BestEffortError> {
         let mut config = self.sender.clone();
         config.capacity = NonZeroUsize::new(self.capacity).ok_or(PortError::ZeroCapacity)?;
         config.backoff.clone_from(&node.backoff);
         config.handshake_timeout = node.limits.handshake_timeout;
-        Ok(Sender::new(self.bind().await?, config, encoder)?)
+        Ok(Outgoing::new(self.bind().await?, config, encoder)?)
     }
 
     pub(crate) async fn receiver<T: 'static>(
@@ -140,18 +140,18 @@ pub enum BestEffortError {
 
 /// A port that sends datagrams: a send never waits, the newest values win, and nobody tells what arrived.
 ///
-/// It holds its values back while it is not connected, the newest of them. Dropping it hands to the socket what waits, if
-/// there is a connection, and ends the session.
+/// It holds its values back while it is not connected, the newest of them. Dropping it refuses further sends through any
+/// handle and ends the session, after what waits was handed to the socket, if there is a connection.
 pub struct BestEffortOutgoingPort<T> {
-    sender: Sender<T>,
+    outgoing: Outgoing<T>,
     node: Arc<Shared>,
     name: String,
     target: Mutex<Option<(String, String)>>,
 }
 
 impl<T: 'static> BestEffortOutgoingPort<T> {
-    pub(crate) fn new(sender: Sender<T>, node: Arc<Shared>, name: String) -> Self {
-        Self { sender, node, name, target: Mutex::default() }
+    pub(crate) fn new(outgoing: Outgoing<T>, node: Arc<Shared>, name: String) -> Self {
+        Self { outgoing, node, name, target: Mutex::default() }
     }
 
     /// Records where the pipeline leads and starts to connect; returns at once.
@@ -165,7 +165,7 @@ impl<T: 'static> BestEffortOutgoingPort<T> {
     pub fn connect(&self, process: &str, port: &str) -> Result<(), ConnectError> {
         check_names([process, port])?;
         let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = matches!(*self.sender.status().borrow(), Status::Refused(_));
+        let free = matches!(*self.outgoing.sender().status().borrow(), Status::Refused(_));
         if let Some((to_process, to_port)) = target.as_ref().filter(|_| !free) {
             let (found, to_port) = (to_process.clone(), to_port.clone());
             return Err(if (&*found, &*to_port) == (process, port) {
@@ -176,7 +176,7 @@ impl<T: 'static> BestEffortOutgoingPort<T> {
         }
         let connector = way_to(&self.node, process)?;
         let names = LinkNames::new((&self.node.config.name, &self.name), (process, port));
-        self.sender.connect(Arc::new(connector), names).map_err(|_| ConnectError::NoRuntime)?;
+        self.outgoing.connect(Arc::new(connector), names).map_err(|_| ConnectError::NoRuntime)?;
         *target = Some((process.to_owned(), port.to_owned()));
         Ok(())
     }
@@ -187,12 +187,12 @@ impl<T: 'static> BestEffortOutgoingPort<T> {
     ///
     /// The value comes back: too large for a datagram, not encodable, or the port is closed.
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
-        self.sender.send(value)
+        self.outgoing.send(value)
     }
 
     /// A handle that sends through this port; clones share it.
     pub fn sender(&self) -> Sender<T> {
-        self.sender.clone()
+        self.outgoing.sender().clone()
     }
 
     /// The port's name.
@@ -202,35 +202,35 @@ impl<T: 'static> BestEffortOutgoingPort<T> {
 
     /// The largest encoding that fits into a datagram, bytes.
     pub fn max_value(&self) -> usize {
-        self.sender.max_value()
+        self.outgoing.sender().max_value()
     }
 
     /// What the port is doing, to look at or to watch.
     pub fn status(&self) -> watch::Receiver<Status> {
-        self.sender.status()
+        self.outgoing.sender().status()
     }
 
     /// What became of its values, as far as this end knows.
     pub fn counters(&self) -> SenderCounters {
-        self.sender.counters()
+        self.outgoing.sender().counters()
     }
 
     /// Where its socket is.
     pub fn local_endpoint(&self) -> &Endpoint {
-        self.sender.local_endpoint()
+        self.outgoing.sender().local_endpoint()
     }
 
-    /// Refuses further sends, and waits until the socket has what was accepted: without a connection, until there is one.
+    /// Refuses further sends, and waits until the socket has what was accepted; see [`Outgoing::close`].
     ///
     /// # Errors
     ///
-    /// [`Unsent`] when values were given up at the deadline.
+    /// [`Unsent`] when values were given up.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes all the same, if it was polled.
+    /// Dropping the future is dropping the port.
     pub async fn close(self, deadline: Duration) -> Result<(), Unsent> {
-        self.sender.control().close(deadline).await
+        self.outgoing.control().close(deadline).await
     }
 }
 
@@ -244,7 +244,7 @@ impl<T> fmt::Debug for BestEffortOutgoingPort<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BestEffortOutgoingPort")
             .field("name", &self.name)
-            .field("sender", &self.sender)
+            .field("outgoing", &self.outgoing)
             .finish_non_exhaustive()
     }
 }

@@ -10,17 +10,19 @@ use ipc_pipeline::{
 
 /// The pipeline of an outgoing port.
 #[derive(Clone)]
-pub(crate) enum Leaving {
-    BestEffort(best_effort::SenderControl),
+pub(crate) enum OutgoingEnd {
+    BestEffort(best_effort::OutgoingControl),
     Link(LinkControl),
 }
 
-impl Leaving {
+impl OutgoingEnd {
     /// Closes it within the deadline. What best effort does not send is no loss that anybody was promised to hear of.
     pub(crate) async fn close(&self, deadline: Duration) -> Result<(), Undelivered> {
         match self {
             Self::BestEffort(sender) => {
-                let _ = sender.close(deadline).await;
+                if let Err(unsent) = sender.close(deadline).await {
+                    tracing::debug!(%unsent, "a best-effort port was closed");
+                }
                 Ok(())
             }
             Self::Link(link) => link.close(deadline).await,
@@ -30,12 +32,12 @@ impl Leaving {
 
 /// What lets sources into an incoming port.
 #[derive(Clone)]
-pub(crate) enum Receiving {
+pub(crate) enum IncomingEnd {
     BestEffort(best_effort::Intake),
     Link(link::Intake),
 }
 
-impl Receiving {
+impl IncomingEnd {
     pub(crate) async fn accept(&self, greeting: Greeting) -> Result<(), Greeting> {
         match self {
             Self::BestEffort(intake) => intake.accept(greeting).await,

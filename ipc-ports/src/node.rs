@@ -23,7 +23,7 @@ use tokio::{
 use crate::{
     BestEffortConfig, BestEffortError, BestEffortIncomingPort, BestEffortOutgoingPort, IncomingPort,
     NodeConfig, OutgoingPort, PortConfig, PortError, accept,
-    ends::{Leaving, Receiving},
+    ends::{IncomingEnd, OutgoingEnd},
 };
 
 /// Closed receivers of one port name whose sessions are still told so.
@@ -81,15 +81,15 @@ pub(crate) struct Counters {
 #[derive(Default)]
 struct Registry {
     incoming: HashMap<String, Incoming>,
-    outgoing: HashMap<String, Leaving>,
+    outgoing: HashMap<String, OutgoingEnd>,
     shut_down: bool,
 }
 
 #[derive(Default)]
 struct Incoming {
-    current: Option<Receiving>,
+    current: Option<IncomingEnd>,
     /// Receivers that were closed: a session attached to one of them hears that, whatever comes after it.
-    closed: Vec<Receiving>,
+    closed: Vec<IncomingEnd>,
 }
 
 impl Node {
@@ -159,7 +159,7 @@ impl Node {
     ) -> Result<OutgoingPort<T>, PortError> {
         check_port_name(name)?;
         let link = OutgoingLink::new(config.link(&self.shared.config)?, encoder);
-        self.shared.add_outgoing(name, Leaving::Link(link.control()))?;
+        self.shared.add_outgoing(name, OutgoingEnd::Link(link.control()))?;
         if config.start_closed {
             link.set_paused(true);
         }
@@ -208,7 +208,7 @@ impl Node {
     ) -> Result<IncomingPort<T>, PortError> {
         check_port_name(name)?;
         let receiver = Receiver::new(config.receiver(&self.shared.config)?, decoder);
-        self.shared.add_incoming(name, Receiving::Link(receiver.intake()))?;
+        self.shared.add_incoming(name, IncomingEnd::Link(receiver.intake()))?;
         Ok(IncomingPort::new(receiver, self.shared.clone(), name.to_owned()))
     }
 
@@ -247,9 +247,9 @@ impl Node {
         encoder: impl Encoder<T>,
     ) -> Result<BestEffortOutgoingPort<T>, BestEffortError> {
         check_port_name(name)?;
-        let sender = config.sender(&self.shared.config, encoder).await?;
-        self.shared.add_outgoing(name, Leaving::BestEffort(sender.control()))?;
-        Ok(BestEffortOutgoingPort::new(sender, self.shared.clone(), name.to_owned()))
+        let outgoing = config.outgoing(&self.shared.config, encoder).await?;
+        self.shared.add_outgoing(name, OutgoingEnd::BestEffort(outgoing.control()))?;
+        Ok(BestEffortOutgoingPort::new(outgoing, self.shared.clone(), name.to_owned()))
     }
 
     /// An incoming port for best effort: it takes sources that chose best effort as well, and refuses all others, as
@@ -289,7 +289,7 @@ impl Node {
     ) -> Result<BestEffortIncomingPort<T>, BestEffortError> {
         check_port_name(name)?;
         let receiver = config.receiver(decoder).await?;
-        self.shared.add_incoming(name, Receiving::BestEffort(receiver.intake()))?;
+        self.shared.add_incoming(name, IncomingEnd::BestEffort(receiver.intake()))?;
         Ok(BestEffortIncomingPort::new(receiver, self.shared.clone(), name.to_owned()))
     }
 
@@ -320,7 +320,8 @@ impl Node {
     }
 
     /// Ends everything in good order: outgoing ports close as by [`OutgoingPort::close`], within one deadline; then
-    /// incoming ports detach, so that senders keep what was not released; then the name is free.
+    /// incoming ports detach, so that senders keep what was not released; then the name is free. Best-effort ports take part:
+    /// they hand what waits to their sockets, and what they cannot send is no error.
     ///
     /// Beyond the deadline the peers of incoming ports have 1 s, all together, to hear the last word, and the listener
     /// another one to close.
@@ -392,13 +393,17 @@ impl Shared {
     }
 
     /// Who takes a session's connections to a port: a closed receiver that knows it, else the current one.
-    pub(crate) fn intake(&self, port: &str, session: ipc_pipeline::protocol::SessionId) -> Option<Receiving> {
+    pub(crate) fn intake(
+        &self,
+        port: &str,
+        session: ipc_pipeline::protocol::SessionId,
+    ) -> Option<IncomingEnd> {
         let registry = self.registry();
         let slot = registry.incoming.get(port)?;
         slot.closed.iter().find(|intake| intake.knows(session)).or(slot.current.as_ref()).cloned()
     }
 
-    fn add_outgoing(&self, name: &str, port: Leaving) -> Result<(), PortError> {
+    fn add_outgoing(&self, name: &str, port: OutgoingEnd) -> Result<(), PortError> {
         let mut registry = self.registry();
         registry.check()?;
         if registry.outgoing.contains_key(name) {
@@ -408,7 +413,7 @@ impl Shared {
         Ok(())
     }
 
-    fn add_incoming(&self, name: &str, port: Receiving) -> Result<(), PortError> {
+    fn add_incoming(&self, name: &str, port: IncomingEnd) -> Result<(), PortError> {
         let mut registry = self.registry();
         registry.check()?;
         let slot = registry.incoming.entry(name.to_owned()).or_default();
@@ -441,7 +446,7 @@ impl Shared {
         }
     }
 
-    fn shut_down(&self) -> (Vec<Leaving>, Vec<Receiving>) {
+    fn shut_down(&self) -> (Vec<OutgoingEnd>, Vec<IncomingEnd>) {
         let mut registry = self.registry();
         registry.shut_down = true;
         let links = registry.outgoing.values().cloned().collect();

@@ -44,13 +44,14 @@ impl Default for SenderConfig {
 pub struct ReceiverConfig {
     /// Values of one source that wait to be taken, at most; a newer one takes the place of the source's oldest. 64.
     pub capacity: NonZeroUsize,
-    /// Bytes of one source that wait to be taken, at most; 256 KiB, so that all sources together stay below 16 MiB. One
-    /// value may always wait.
+    /// Bytes of one source that wait to be taken, at most; 256 KiB, so that all sources together have at most 16 MiB, and
+    /// forty bytes for each value. One value may always wait. The receive budget of links has no part in it.
     pub byte_bound: usize,
-    /// Sources that are remembered, at most; 64. One that has ended, or was idle for [`source_ttl`](Self::source_ttl),
-    /// makes room for another; while there is none such, newcomers are turned away and counted.
+    /// Sources that are remembered, at most; 64. One whose connection is gone makes room for another when all that arrived
+    /// of it was taken; while there is none such, newcomers are turned away and counted.
     pub max_sources: NonZeroUsize,
-    /// After how long a silent source may be forgotten for the sake of another; 10 s.
+    /// After how long a silent source that was not announced may be forgotten for the sake of another; 10 s. If it comes
+    /// back, its account begins anew.
     pub source_ttl: Duration,
     /// From whom datagrams are taken; [`Sources::Announced`] by default.
     pub sources: Sources,
@@ -68,7 +69,8 @@ pub enum Sources {
     /// that only its connection tells, so datagrams with a forged sender are not taken, short of an eavesdropper.
     #[default]
     Announced,
-    /// From anybody who can reach the socket.
+    /// From anybody who can reach the socket. The account of such a source begins with its session, so it misses whatever
+    /// was sent before this end was there.
     Anybody,
 }
 

@@ -1,59 +1,69 @@
 //! Finds the receiver by a connection: dial, greet, send to the place that the answer names until the connection is gone.
 
 use std::{
-    future::poll_fn,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Instant,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use ipc_transport::{Backoff, Connection, DatagramAddress, Endpoint, ReadHalf};
-use tokio::{io::AsyncReadExt, sync::watch, time::sleep};
+use tokio::{io::AsyncReadExt, time::sleep};
 
-use super::outlet::Outlet;
+use super::sender::Shared;
 use crate::{
     link::{
         Connector, LinkNames, LostReason, Status,
         dial::{Greeted, greet},
-        fresh_session,
+        secret_session,
     },
-    protocol::{DeliveryMode, Hello, Refusal, SessionId},
+    protocol::{DeliveryMode, Hello, Refusal},
 };
 
+/// A connection that lasted this long was worth dialling at once again.
+const LASTING: Duration = Duration::from_secs(1);
+
+/// Keeps a sending end connected, as one order.
 pub(super) struct Task {
-    pub(super) outlet: Arc<Outlet>,
-    pub(super) status: Arc<watch::Sender<Status>>,
-    pub(super) order: Arc<AtomicU64>,
-    pub(super) mine: u64,
-    pub(super) connector: Arc<dyn Connector>,
-    pub(super) names: LinkNames,
-    pub(super) codec: String,
-    pub(super) max_message: u64,
-    pub(super) local: Endpoint,
+    shared: Arc<Shared>,
+    order: u64,
+    connector: Arc<dyn Connector>,
+    names: LinkNames,
+    codec: String,
 }
 
 impl Task {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        order: u64,
+        connector: Arc<dyn Connector>,
+        names: LinkNames,
+        codec: String,
+    ) -> Self {
+        Self { shared, order, connector, names, codec }
+    }
+
     /// Until it is refused for good, or nothing will be sent any more.
     pub(super) async fn run(self) {
         tokio::select! {
             () = self.keep_connected() => {}
-            _ = poll_fn(|cx| self.outlet.poll_gone(cx)) => {}
+            _ = self.shared.outbox.gone() => {}
         }
     }
 
     async fn keep_connected(&self) {
-        let configured = self.outlet.config.backoff.clone();
+        let configured = self.shared.outbox.config.backoff.clone();
         let mut shape = configured.clone().unwrap_or_else(|| self.connector.backoff());
         let mut backoff = Backoff::new(shape.clone(), fastrand::u64(..));
         loop {
+            let began = Instant::now();
             if let Ok(connection) = self.connector.connect().await {
                 match self.attempt(connection).await {
                     Ok(()) => {
                         self.set_status(Status::Lost(LostReason::HangUp));
-                        backoff.reset();
+                        // A peer that answers and hangs up at once must not be dialled in a busy loop.
+                        if began.elapsed() >= LASTING {
+                            backoff.reset();
+                        }
                     }
                     Err(Some(refusal)) if !refusal.is_transient() => {
                         self.set_status(Status::Refused(refusal));
@@ -76,8 +86,9 @@ impl Task {
 
     /// `Ok` when values could flow for a while.
     async fn attempt(&self, connection: Connection) -> Result<(), Option<Refusal>> {
-        let config = &self.outlet.config;
-        let session = fresh_session();
+        let config = &self.shared.outbox.config;
+        // Without a secret anybody could send in this one's name; better to try again.
+        let session = secret_session().ok_or(None)?;
         let mut hello = Hello::new(session, &*self.codec);
         hello.from_process.clone_from(&self.names.from_process);
         hello.from_port.clone_from(&self.names.from_port);
@@ -85,7 +96,6 @@ impl Task {
         hello.to_port.clone_from(&self.names.to_port);
         hello.schema.clone_from(&config.schema);
         hello.credentials.clone_from(&config.credentials);
-        hello.max_message = self.max_message;
         hello.capacity = config.capacity.get() as u64;
         hello.delivery = DeliveryMode::BestEffort;
         let remote = connection.info().remote.clone();
@@ -101,55 +111,53 @@ impl Task {
                 return Err(Some(Refusal::Unsupported { what }));
             }
         };
-        let to = self.target(&at, &remote).map_err(Some)?;
-        // The way out ends with the connection, also when this task is aborted.
-        let hold = Hold { outlet: &self.outlet, session };
-        self.outlet.lead_to(Some((to, session)));
+        let to = target(&at, &self.shared.local, &remote).map_err(Some)?;
+        // Values are held back again with the connection, also when this task is aborted.
+        let lead = Lead { task: self };
+        if !self.shared.outbox.lead_to(self.order, to, session) {
+            return Err(None);
+        }
         self.set_status(Status::Connected);
         hang_on(reader).await;
-        drop(hold);
+        drop(lead);
         drop(writer);
         Ok(())
     }
 
     /// Tells the state, unless another order came: that one has told it by then, or does so after this.
     fn set_status(&self, status: Status) {
-        self.status.send_if_modified(|current| {
-            let newest = self.order.load(Ordering::SeqCst) == self.mine;
+        self.shared.status.send_if_modified(|current| {
+            let newest = self.shared.outbox.is_latest(self.order);
             if newest {
                 *current = status;
             }
             newest
         });
     }
+}
 
-    /// The address behind the receiver's endpoint, if this socket can reach it.
-    fn target(&self, at: &str, remote: &Endpoint) -> Result<DatagramAddress, Refusal> {
-        let incompatible = || Refusal::Incompatible {
-            what: format!(
-                "the receiver's datagrams go to {}, the sender's socket is {}",
-                at.escape_debug(),
-                self.local
-            ),
-        };
-        let endpoint: Endpoint = at.parse().map_err(|_| incompatible())?;
-        if endpoint.scheme() != self.local.scheme() {
-            return Err(incompatible());
-        }
-        let address = DatagramAddress::of(&endpoint).ok_or_else(incompatible)?;
-        match (address, DatagramAddress::of(&self.local)) {
-            (DatagramAddress::Ip(to), Some(DatagramAddress::Ip(from))) if to.is_ipv4() != from.is_ipv4() => {
-                Err(incompatible())
+/// However the task ends, with its runtime too: nobody looks for the receiver any more.
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.shared.outbox.hold_back(self.order, false);
+        self.shared.status.send_if_modified(|current| {
+            let is_stale = self.shared.outbox.is_latest(self.order) && !matches!(current, Status::Refused(_));
+            if is_stale {
+                *current = Status::Closed;
             }
-            // A socket for every address of its machine is where the connection led.
-            (DatagramAddress::Ip(to), _) if to.ip().is_unspecified() => {
-                let machine = remote.socket_addr().map(|remote| remote.ip());
-                let same_family = machine.filter(|ip| ip.is_ipv4() == to.is_ipv4());
-                let ip = same_family.ok_or_else(incompatible)?;
-                Ok(DatagramAddress::Ip(SocketAddr::new(ip, to.port())))
-            }
-            (address, _) => Ok(address),
-        }
+            is_stale
+        });
+    }
+}
+
+/// Values go somewhere as long as this is held.
+struct Lead<'a> {
+    task: &'a Task,
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        self.task.shared.outbox.hold_back(self.task.order, true);
     }
 }
 
@@ -159,13 +167,82 @@ async fn hang_on(mut reader: ReadHalf) {
     let _ = reader.read(&mut byte).await;
 }
 
-struct Hold<'a> {
-    outlet: &'a Outlet,
-    session: SessionId,
+/// The address behind the endpoint in an answer, if the socket here can reach it and it is where the connection led: nobody
+/// is to be sent what somebody else was asked to receive.
+fn target(at: &str, local: &Endpoint, remote: &Endpoint) -> Result<DatagramAddress, Refusal> {
+    let incompatible = || Refusal::Incompatible {
+        what: format!(
+            "the receiver at {remote} has its datagrams go to {}, and the sender's socket is at {local}",
+            at.escape_debug()
+        ),
+    };
+    let endpoint: Endpoint = at.parse().map_err(|_| incompatible())?;
+    if endpoint.scheme() != local.scheme() {
+        return Err(incompatible());
+    }
+    let to = match DatagramAddress::of(&endpoint).ok_or_else(incompatible)? {
+        DatagramAddress::Ip(to) => to,
+        name => return Ok(name),
+    };
+    let machine = match remote.socket_addr() {
+        Some(remote) => remote.ip(),
+        // A connection that does not leave this machine.
+        None if to.ip().is_unspecified() || to.ip().is_loopback() => loopback_of(to),
+        None => to.ip(),
+    };
+    let is_there =
+        to.ip().is_unspecified() || to.ip() == machine || to.ip().is_loopback() && machine.is_loopback();
+    let to = SocketAddr::new(if to.ip().is_unspecified() { machine } else { to.ip() }, to.port());
+    let from = local.socket_addr().map_or(to.ip(), |local| local.ip());
+    let reaches = from.is_ipv4() == to.is_ipv4()
+        && (from.is_unspecified() || from.is_loopback() == to.ip().is_loopback());
+    if is_there && reaches && to.port() != 0 && !to.ip().is_multicast() {
+        Ok(DatagramAddress::Ip(to))
+    } else {
+        Err(incompatible())
+    }
 }
 
-impl Drop for Hold<'_> {
-    fn drop(&mut self) {
-        self.outlet.hold_back(self.session);
+fn loopback_of(address: SocketAddr) -> IpAddr {
+    if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn datagrams_go_where_the_connection_led_or_nowhere() {
+        let outcome = |at: &str, local: &str, remote: &str| {
+            let (local, remote) = (local.parse().unwrap(), remote.parse().unwrap());
+            target(at, &local, &remote).ok().map(|address| address.to_string())
+        };
+        let (any, here) = ("udp://0.0.0.0:5", "udp://127.0.0.1:5");
+        for (at, local, remote, expected) in [
+            ("udp://127.0.0.1:9", here, "unix:/run/a.sock", Some("127.0.0.1:9")),
+            ("udp://0.0.0.0:9", here, "unix:/run/a.sock", Some("127.0.0.1:9")),
+            ("udp://[::]:9", "udp://[::1]:5", "unix:/run/a.sock", Some("[::1]:9")),
+            ("udp://192.0.2.7:9", any, "unix:/run/a.sock", Some("192.0.2.7:9")),
+            ("udp://127.0.0.1:9", here, "tcp://127.0.0.1:1", Some("127.0.0.1:9")),
+            ("udp://127.0.0.2:9", here, "tcp://127.0.0.1:1", Some("127.0.0.2:9")),
+            ("udp://192.0.2.7:9", any, "tcp://192.0.2.7:1", Some("192.0.2.7:9")),
+            ("udp://0.0.0.0:9", any, "tls://192.0.2.7:1", Some("192.0.2.7:9")),
+            ("mem:b", "mem:a", "unix:/run/a.sock", Some("b")),
+            // Somebody else's services, or one's own.
+            ("udp://192.0.2.8:9", any, "tcp://192.0.2.7:1", None),
+            ("udp://127.0.0.1:9", any, "tcp://192.0.2.7:1", None),
+            ("udp://192.0.2.7:9", here, "tcp://192.0.2.7:1", None),
+            ("udp://192.0.2.7:9", "udp://192.0.2.1:5", "tcp://192.0.2.7:1", Some("192.0.2.7:9")),
+            ("udp://127.0.0.1:9", "udp://192.0.2.1:5", "unix:/run/a.sock", None),
+            ("udp://224.0.0.1:9", any, "unix:/run/a.sock", None),
+            ("udp://127.0.0.1:0", here, "unix:/run/a.sock", None),
+            ("udp://[::1]:9", here, "unix:/run/a.sock", None),
+            ("udp://[::]:9", "udp://[::]:5", "tcp://192.0.2.7:1", None),
+            ("udp://localhost:9", here, "unix:/run/a.sock", None),
+            ("mem:b", here, "unix:/run/a.sock", None),
+            ("", here, "unix:/run/a.sock", None),
+        ] {
+            assert_eq!(outcome(at, local, remote).as_deref(), expected, "{at} from {local} by {remote}");
+        }
     }
 }

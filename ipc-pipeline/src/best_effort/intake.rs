@@ -1,13 +1,6 @@
 //! Where sources announce themselves: over a connection, which lasts as long as the source may send.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use ipc_transport::{ReadHalf, WriteHalf};
 use tokio::{
@@ -15,7 +8,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::receiver::Inlet;
+use super::receiver::Inbox;
 use crate::{
     link::Greeting,
     protocol::{Answer, DeliveryMode, Hello, Refusal, SessionId},
@@ -24,18 +17,15 @@ use crate::{
 /// How long a peer may take to read its answer.
 const ANSWERING: Duration = Duration::from_secs(1);
 
-/// Tells the connections of all receiving ends apart.
-static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
-
 /// Lets sources into a [`Receiver`](super::Receiver); clones let them into the same one.
 #[derive(Clone)]
 pub struct Intake {
-    inlet: Arc<Inlet>,
+    inbox: Arc<Inbox>,
 }
 
 impl Intake {
-    pub(super) fn new(inlet: Arc<Inlet>) -> Self {
-        Self { inlet }
+    pub(super) fn new(inbox: Arc<Inbox>) -> Self {
+        Self { inbox }
     }
 
     /// Answers a greeting: tells the source where to send its datagrams, and keeps the connection for as long as both ends
@@ -56,18 +46,15 @@ impl Intake {
         }
         let hello = greeting.hello();
         let admitted = self.check(&greeting).and_then(|()| {
-            let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
             let (names, peer) = ((&*hello.from_process, &*hello.from_port), greeting.info().peer.clone());
             let now = Instant::now().into_std();
-            match self.inlet.lock().table.announce(hello.session, names, peer, connection, now) {
-                true => Ok(Announced { inlet: self.inlet.clone(), session: hello.session, connection }),
-                false => Err(Refusal::Busy),
-            }
+            self.inbox.lock().table.announce(hello.session, names, peer, now)?;
+            Ok(Announcement { inbox: self.inbox.clone(), session: hello.session })
         });
         match admitted {
-            Ok(announced) => {
+            Ok(announcement) => {
                 if let Some((reader, writer)) = greeting.into_halves() {
-                    tokio::spawn(announced.hold(reader, writer));
+                    tokio::spawn(announcement.hold(reader, writer));
                 }
             }
             Err(refusal) => greeting.refuse(refusal).await,
@@ -77,17 +64,17 @@ impl Intake {
 
     /// Closes the receiver, while somebody waits in it: its socket closes, and what waits may still be taken.
     pub fn close(&self) {
-        self.inlet.close();
+        self.inbox.close();
     }
 
     /// Whether the receiver is gone: closed or dropped.
     pub fn is_gone(&self) -> bool {
-        *self.inlet.closed.borrow()
+        *self.inbox.closed.borrow()
     }
 
     fn check(&self, greeting: &Greeting) -> Result<(), Refusal> {
         let hello: &Hello = greeting.hello();
-        let config = &self.inlet.config;
+        let config = &self.inbox.config;
         if config.admission.as_ref().is_some_and(|admit| !admit(hello, greeting.info())) {
             return Err(Refusal::NotPermitted);
         }
@@ -95,8 +82,8 @@ impl Intake {
             _ if hello.delivery != DeliveryMode::BestEffort => {
                 format!("the sender's delivery is {}, the receiver's best effort", hello.delivery)
             }
-            _ if hello.codec != self.inlet.codec => {
-                format!("the sender's codec is {}, the receiver's {}", hello.codec, self.inlet.codec)
+            _ if hello.codec != self.inbox.codec => {
+                format!("the sender's codec is {}, the receiver's {}", hello.codec, self.inbox.codec)
             }
             Some(ours) if hello.schema.as_ref().is_some_and(|theirs| theirs != ours) => {
                 format!(
@@ -112,20 +99,19 @@ impl Intake {
 
 impl fmt::Debug for Intake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Intake").field("at", &self.inlet.at).finish_non_exhaustive()
+        f.debug_struct("Intake").field("at", &self.inbox.at).finish_non_exhaustive()
     }
 }
 
 /// A source that was let in; it has hung up when this is dropped.
-struct Announced {
-    inlet: Arc<Inlet>,
+struct Announcement {
+    inbox: Arc<Inbox>,
     session: SessionId,
-    connection: u64,
 }
 
-impl Announced {
+impl Announcement {
     async fn hold(self, mut reader: ReadHalf, mut writer: WriteHalf) {
-        let answer = Answer::Datagrams { at: self.inlet.at.clone() }.encode();
+        let answer = Answer::Datagrams { at: self.inbox.at.clone() }.encode();
         let telling = timeout(ANSWERING, async {
             writer.write_all(&answer).await?;
             writer.flush().await
@@ -133,7 +119,7 @@ impl Announced {
         if !matches!(telling.await, Ok(Ok(()))) {
             return;
         }
-        let mut closed = self.inlet.closed.subscribe();
+        let mut closed = self.inbox.closed.subscribe();
         let mut byte = [0];
         tokio::select! {
             // The source has nothing more to say: whatever comes is the end.
@@ -143,8 +129,9 @@ impl Announced {
     }
 }
 
-impl Drop for Announced {
+impl Drop for Announcement {
     fn drop(&mut self) {
-        self.inlet.lock().table.hang_up(self.session, self.connection);
+        let now = Instant::now().into_std();
+        self.inbox.lock().table.hang_up(self.session, now);
     }
 }

@@ -39,7 +39,7 @@ const FAILURE_PAUSE: Duration = Duration::from_millis(20);
 ///
 /// Dropping it closes the socket; senders that announced themselves notice by their connections.
 pub struct Receiver<T> {
-    inlet: Arc<Inlet>,
+    inbox: Arc<Inbox>,
     decoder: Arc<dyn Decoder<T>>,
     reading: JoinHandle<()>,
     local: Endpoint,
@@ -61,7 +61,7 @@ impl<T: 'static> Receiver<T> {
         let codec = decoder.id().to_owned();
         let table = SourceTable::new(config.clone(), codec_tag(&codec));
         let state = State { table, consumer: None, ended: false };
-        let inlet = Arc::new(Inlet {
+        let inbox = Arc::new(Inbox {
             state: Mutex::new(state),
             config,
             codec,
@@ -70,8 +70,8 @@ impl<T: 'static> Receiver<T> {
         });
         let (reader, writer) = socket.into_parts();
         drop(writer);
-        let reading = runtime.spawn(read(Reading(inlet.clone()), reader));
-        Ok(Self { inlet, decoder: Arc::new(decoder), reading, local })
+        let reading = runtime.spawn(read(ReadingTask(inbox.clone()), reader));
+        Ok(Self { inbox, decoder: Arc::new(decoder), reading, local })
     }
 
     /// Takes the next value.
@@ -94,7 +94,7 @@ impl<T: 'static> Receiver<T> {
     ///
     /// As [`recv`](Self::recv).
     pub fn try_recv(&mut self) -> Result<Option<Received<T>>, RecvError> {
-        let mut state = self.inlet.lock();
+        let mut state = self.inbox.lock();
         let taken = state.table.take();
         let ended = state.ended;
         drop(state);
@@ -111,7 +111,7 @@ impl<T: 'static> Receiver<T> {
     ///
     /// As [`recv`](Self::recv).
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received<T>, RecvError>> {
-        let mut state = self.inlet.lock();
+        let mut state = self.inbox.lock();
         let Some(waiting) = state.table.take() else {
             if state.ended {
                 return Poll::Ready(Err(RecvError::Closed));
@@ -125,17 +125,17 @@ impl<T: 'static> Receiver<T> {
 
     /// Lets in the sources that announce themselves over connections.
     pub fn intake(&self) -> Intake {
-        Intake::new(self.inlet.clone())
+        Intake::new(self.inbox.clone())
     }
 
     /// The sources that are remembered, those that have ended included, in no order.
     pub fn sources(&self) -> Vec<SourceInfo> {
-        self.inlet.lock().table.infos()
+        self.inbox.lock().table.infos()
     }
 
     /// Counts of what belongs to no source.
     pub fn counters(&self) -> ReceiverCounters {
-        self.inlet.lock().table.counters()
+        self.inbox.lock().table.counters()
     }
 
     /// Where datagrams arrive, the real port included.
@@ -143,13 +143,13 @@ impl<T: 'static> Receiver<T> {
         &self.local
     }
 
-    /// Closes the socket and waits until its address is free.
+    /// Closes the socket and waits until its address is free, as long as the runtime runs in which it was made.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future closes all the same.
     pub async fn close(mut self) {
-        self.inlet.close();
+        self.inbox.close();
         let _ = (&mut self.reading).await;
     }
 
@@ -158,7 +158,7 @@ impl<T: 'static> Receiver<T> {
         match self.decoder.decode_owned(payload) {
             Ok(value) => Ok(Received { value, session, number, gap, late }),
             Err(error) => {
-                self.inlet.lock().table.count_undecodable();
+                self.inbox.lock().table.count_undecodable();
                 Err(RecvError::Undecodable { session, number, error })
             }
         }
@@ -181,7 +181,7 @@ impl<T> Unpin for Receiver<T> {}
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        self.inlet.close();
+        self.inbox.close();
     }
 }
 
@@ -259,9 +259,9 @@ pub struct ReceiverCounters {
     pub malformed: u64,
     /// Datagrams in another codec.
     pub mismatched: u64,
-    /// Datagrams of sessions that were not announced.
+    /// Datagrams of sessions that were not announced, or whose connection has long gone.
     pub unannounced: u64,
-    /// Datagrams of newcomers for whom there was no room.
+    /// Newcomers for whom there was no room: announcements and, from anybody, datagrams.
     pub turned_away: u64,
     /// Sources that were forgotten for the sake of others.
     pub forgotten: u64,
@@ -272,7 +272,7 @@ pub struct ReceiverCounters {
 }
 
 /// What the handle, its intakes and the reading task share.
-pub(super) struct Inlet {
+pub(super) struct Inbox {
     state: Mutex<State>,
     pub(super) config: ReceiverConfig,
     pub(super) codec: String,
@@ -288,7 +288,7 @@ pub(super) struct State {
     ended: bool,
 }
 
-impl Inlet {
+impl Inbox {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -313,10 +313,10 @@ impl Inlet {
     }
 }
 
-/// However the task ends, with its runtime too: nothing arrives any more, and whoever waits must know.
-struct Reading(Arc<Inlet>);
+/// However the task ends, with its runtime too: nothing arrives any more, and whoever waits or sends must know.
+struct ReadingTask(Arc<Inbox>);
 
-impl Drop for Reading {
+impl Drop for ReadingTask {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.ended = true;
@@ -325,10 +325,11 @@ impl Drop for Reading {
         if let Some(waker) = consumer {
             waker.wake();
         }
+        self.0.close();
     }
 }
 
-async fn read(reading: Reading, mut reader: DatagramReader) {
+async fn read(reading: ReadingTask, mut reader: DatagramReader) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut closed = reading.0.closed.subscribe();
     loop {
@@ -337,9 +338,12 @@ async fn read(reading: Reading, mut reader: DatagramReader) {
             _ = closed.wait_for(|closed| *closed) => return,
             outcome = std::future::poll_fn(|cx| poll_fill(&mut reader, &mut batch, cx)) => outcome,
         };
+        let is_full = batch.len() == BATCH;
         reading.0.enter(&mut batch);
         match outcome {
             None => return,
+            // Others get their turn, whatever the socket is.
+            Some(Ok(())) if is_full => tokio::task::yield_now().await,
             Some(Ok(())) => {}
             Some(Err(error)) => {
                 tracing::debug!(%error, "receiving datagrams failed");

@@ -2,14 +2,17 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use ipc_transport::{Datagram, DatagramAddress, PeerIdentity};
 
 use super::{ReceiverConfig, ReceiverCounters, SourceInfo, Sources};
-use crate::protocol::{DATAGRAM_HEADER_LEN, DatagramHeader, SessionId, Standing, Tally};
+use crate::protocol::{DATAGRAM_HEADER_LEN, DatagramHeader, Refusal, SessionId, Standing, Tally};
+
+/// How long after the end of a source's connection its datagrams are still taken.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// A value that arrived and was not taken yet.
 pub(super) struct Waiting {
@@ -34,16 +37,27 @@ struct Source {
     process: String,
     port: String,
     peer: PeerIdentity,
-    /// Which connection announced it, 0 for none.
-    announced: u64,
+    attachment: Attachment,
     address: Option<DatagramAddress>,
-    /// Whether it may still send, as far as is known.
-    attached: bool,
     heard: Instant,
     tally: Tally,
+    /// In the order of arrival.
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
+    /// How many of them are late: without any, the oldest arrival is the lowest number.
+    waiting_late: usize,
     overrun: u64,
+}
+
+/// What allows a source to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attachment {
+    /// A connection that stands.
+    Announced,
+    /// The receiving end takes datagrams from anybody.
+    Anybody,
+    /// A connection that stood until then.
+    HungUp(Instant),
 }
 
 impl SourceTable {
@@ -52,35 +66,32 @@ impl SourceTable {
         Self { config, codec, sources, turns, counters: ReceiverCounters::default() }
     }
 
-    /// Lets a session in; `false` when there is no room for another one.
+    /// Lets a session in, unless it is known or there is no room for another one.
     pub(super) fn announce(
         &mut self,
         session: SessionId,
         (process, port): (&str, &str),
         peer: PeerIdentity,
-        connection: u64,
         now: Instant,
-    ) -> bool {
-        if let Some(source) = self.sources.get_mut(&session) {
-            (source.announced, source.attached, source.heard) = (connection, true, now);
-            return true;
+    ) -> Result<(), Refusal> {
+        if self.sources.contains_key(&session) {
+            // Each connection is a session of its own.
+            return Err(Refusal::Stale);
         }
         if !self.make_room(now) {
-            return false;
+            self.counters.turned_away += 1;
+            return Err(Refusal::Busy);
         }
-        let mut source = Source::new(now);
+        let mut source = Source::new(Attachment::Announced, now);
         (source.process, source.port, source.peer) = (process.to_owned(), port.to_owned(), peer);
-        source.announced = connection;
         self.sources.insert(session, source);
-        true
+        Ok(())
     }
 
-    /// The connection that announced a session is gone; what is still under way is taken all the same.
-    pub(super) fn hang_up(&mut self, session: SessionId, connection: u64) {
-        if let Some(source) = self.sources.get_mut(&session)
-            && source.announced == connection
-        {
-            source.attached = false;
+    /// The connection that announced a session is gone: what is under way has a little time to arrive.
+    pub(super) fn hang_up(&mut self, session: SessionId, now: Instant) {
+        if let Some(source) = self.sources.get_mut(&session) {
+            source.attachment = Attachment::HungUp(now);
         }
     }
 
@@ -94,18 +105,19 @@ impl SourceTable {
             self.counters.mismatched += 1;
             return false;
         }
-        if !self.sources.contains_key(&header.session) {
-            if self.config.sources == Sources::Announced {
-                self.counters.unannounced += 1;
-                return false;
-            }
+        let is_known = self.sources.contains_key(&header.session);
+        if !is_known && self.config.sources == Sources::Anybody {
             if !self.make_room(now) {
                 self.counters.turned_away += 1;
                 return false;
             }
-            self.sources.insert(header.session, Source::new(now));
+            self.sources.insert(header.session, Source::new(Attachment::Anybody, now));
         }
-        let Some(source) = self.sources.get_mut(&header.session) else { return false };
+        let source = self.sources.get_mut(&header.session).filter(|source| source.may_send(now));
+        let Some(source) = source else {
+            self.counters.unannounced += 1;
+            return false;
+        };
         source.heard = now;
         let (gap, late) = match source.tally.handle(header.number, header.skipped) {
             Standing::Next { gap } => {
@@ -119,16 +131,12 @@ impl SourceTable {
         if source.waiting.is_empty() {
             self.turns.push_back(header.session);
         }
-        let (capacity, byte_bound) = (self.config.capacity.get(), self.config.byte_bound);
-        source.waiting_bytes += payload.len();
         let (session, number) = (header.session, header.number);
-        source.waiting.push_back(Waiting { session, number, gap, late, payload });
+        source.push(Waiting { session, number, gap, late, payload });
+        let (capacity, byte_bound) = (self.config.capacity.get(), self.config.byte_bound);
         while source.waiting.len() > capacity || source.waiting.len() > 1 && source.waiting_bytes > byte_bound
         {
-            if let Some(oldest) = source.waiting.pop_front() {
-                source.waiting_bytes -= oldest.payload.len();
-                source.overrun += 1;
-            }
+            source.drop_oldest();
         }
         true
     }
@@ -137,8 +145,7 @@ impl SourceTable {
     pub(super) fn take(&mut self) -> Option<Waiting> {
         let session = self.turns.pop_front()?;
         let source = self.sources.get_mut(&session)?;
-        let taken = source.waiting.pop_front()?;
-        source.waiting_bytes -= taken.payload.len();
+        let taken = source.remove(0)?;
         if !source.waiting.is_empty() {
             self.turns.push_back(session);
         }
@@ -164,7 +171,7 @@ impl SourceTable {
             port: source.port.clone(),
             peer: source.peer.clone(),
             address: source.address.clone(),
-            attached: source.attached,
+            attached: !matches!(source.attachment, Attachment::HungUp(_)),
             waiting: source.waiting.len(),
             overrun: source.overrun,
             tally: source.tally.counts(),
@@ -181,8 +188,12 @@ impl SourceTable {
         }
         let ttl = self.config.source_ttl;
         let free = |source: &Source| {
-            let silent = source.announced == 0 && now.saturating_duration_since(source.heard) >= ttl;
-            source.waiting.is_empty() && (!source.attached || silent)
+            let is_gone = match source.attachment {
+                Attachment::Announced => false,
+                Attachment::Anybody => now.saturating_duration_since(source.heard) >= ttl,
+                Attachment::HungUp(_) => true,
+            };
+            is_gone && source.waiting.is_empty()
         };
         let oldest = self.sources.iter().filter(|(_, source)| free(source));
         let Some(session) = oldest.min_by_key(|(_, source)| source.heard).map(|(session, _)| *session) else {
@@ -195,19 +206,52 @@ impl SourceTable {
 }
 
 impl Source {
-    fn new(now: Instant) -> Self {
+    fn new(attachment: Attachment, now: Instant) -> Self {
         Self {
             process: String::new(),
             port: String::new(),
             peer: PeerIdentity::Unknown,
-            announced: 0,
+            attachment,
             address: None,
-            attached: true,
             heard: now,
             tally: Tally::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            waiting_late: 0,
             overrun: 0,
+        }
+    }
+
+    fn may_send(&self, now: Instant) -> bool {
+        match self.attachment {
+            Attachment::Announced | Attachment::Anybody => true,
+            Attachment::HungUp(since) => now.saturating_duration_since(since) <= GRACE,
+        }
+    }
+
+    fn push(&mut self, value: Waiting) {
+        self.waiting_bytes += value.payload.len();
+        self.waiting_late += usize::from(value.late);
+        self.waiting.push_back(value);
+    }
+
+    fn remove(&mut self, index: usize) -> Option<Waiting> {
+        let value = self.waiting.remove(index)?;
+        self.waiting_bytes -= value.payload.len();
+        self.waiting_late -= usize::from(value.late);
+        Some(value)
+    }
+
+    /// The lowest number goes, which is not the oldest arrival if some came late.
+    fn drop_oldest(&mut self) {
+        let oldest = match self.waiting_late {
+            0 => Some(0),
+            _ => {
+                self.waiting.iter().enumerate().min_by_key(|(_, value)| value.number).map(|(index, _)| index)
+            }
+        };
+        if oldest.and_then(|index| self.remove(index)).is_some() {
+            self.overrun += 1;
         }
     }
 }

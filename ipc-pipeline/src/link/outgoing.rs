@@ -372,11 +372,15 @@ impl State {
 
 /// The id of a session that begins.
 pub(crate) fn fresh_session() -> SessionId {
+    // Without any entropy the id must be unique, not secret.
+    secret_session().unwrap_or_else(|| {
+        SessionId::from_bits(u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..)))
+    })
+}
+
+/// The id of a session that nobody can guess; `None` when the system has no randomness to give.
+pub(crate) fn secret_session() -> Option<SessionId> {
     let mut bits = [0; 16];
-    if getrandom::fill(&mut bits).is_err() {
-        // No entropy source at all: the id must be unique, not secret.
-        bits[..8].copy_from_slice(&fastrand::u64(..).to_le_bytes());
-        bits[8..].copy_from_slice(&fastrand::u64(..).to_le_bytes());
-    }
-    SessionId::from_bits(u128::from_le_bytes(bits))
+    getrandom::fill(&mut bits).ok()?;
+    Some(SessionId::from_bits(u128::from_le_bytes(bits)))
 }

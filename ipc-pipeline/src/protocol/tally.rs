@@ -35,7 +35,7 @@ pub struct TallyCounts {
     pub duplicates: u64,
     /// Numbers that arrived after a higher one.
     pub reordered: u64,
-    /// Datagrams too far behind to tell whether they were late or duplicates; they count as missing.
+    /// Datagrams too far behind to tell whether they were late or duplicates; a late one stays missing.
     pub stale: u64,
     /// Values that the sender gave up before they left, as far as the highest number tells.
     pub skipped: u64,
@@ -68,8 +68,13 @@ impl Tally {
         Self::default()
     }
 
-    /// Enters a datagram: its number, from 1, and what it says of values given up before it.
+    /// Enters a datagram: its number, from 1, and what it says of values given up before it. Number 0, which none has, counts
+    /// as a duplicate.
     pub fn handle(&mut self, number: u64, skipped: u64) -> Standing {
+        if number == 0 {
+            self.counts.duplicates += 1;
+            return Standing::Duplicate;
+        }
         if number <= self.counts.highest {
             return self.handle_earlier(number);
         }
@@ -170,6 +175,13 @@ mod tests {
     }
 
     #[test]
+    fn a_tally_begins_with_number_one() {
+        let mut tally = Tally::new();
+        assert_eq!(tally.handle(0, 0), Standing::Duplicate);
+        assert_eq!(tally.handle(1, 0), Standing::Next { gap: 0 });
+    }
+
+    #[test]
     fn the_record_is_bounded_whatever_comes() {
         let mut tally = Tally::new();
         for number in [1, 3, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
@@ -178,6 +190,7 @@ mod tests {
         }
         assert_eq!(tally.handle(2, 0), Standing::Stale);
         assert_eq!(tally.handle(u64::MAX, 0), Standing::Duplicate);
+        assert_eq!(tally.handle(0, 0), Standing::Duplicate);
         assert_eq!(tally.handle(u64::MAX - Tally::REACH, 0), Standing::Late);
         let counts = tally.counts();
         assert_eq!((counts.received, counts.missing), (6, u64::MAX - 6));

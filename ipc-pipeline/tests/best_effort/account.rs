@@ -16,7 +16,7 @@ proptest! {
     #[test]
     fn the_tally_agrees_with_a_set(
         steps in prop::collection::vec(prop_oneof![8 => 0..4_u64, 2 => 0..300_u64, 1 => 0..20_000_u64], 1..400),
-        back in prop::collection::vec(prop_oneof![4 => 1..10_u64, 1 => 1..2_000_u64, 1 => 1..Tally::REACH], 400),
+        back in prop::collection::vec(prop_oneof![4 => 1..10_u64, 1 => 1..2_000_u64, 1 => 1..=Tally::REACH], 400),
         choose_back in prop::collection::vec(any::<bool>(), 400),
     ) {
         let mut tally = Tally::new();

@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::{Sink, stream, task::AtomicWaker};
-use ipc_pipeline::best_effort::{Receiver, ReceiverConfig, Sender, SenderConfig, Sources};
+use ipc_pipeline::best_effort::{Outgoing, Receiver, ReceiverConfig, SenderConfig, Sources};
 use ipc_transport::{Bincode, Datagram, DatagramAddress, DatagramSocket, Endpoint, Error};
 use tokio::sync::mpsc;
 
@@ -31,14 +31,18 @@ pub(crate) async fn is_pending<F: Future>(future: F) -> bool {
     poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_pending())).await
 }
 
+/// A future under a watchdog.
+pub(crate) async fn guarded(test: impl Future<Output = ()>) {
+    tokio::time::timeout(Duration::from_secs(60), test).await.expect("the watchdog barked: the test hangs");
+}
+
 /// Runs a test on both tokio flavours, under a watchdog.
 pub(crate) fn on_both_runtimes<F: Future<Output = ()>>(test: impl Fn() -> F) {
     for mut builder in
         [tokio::runtime::Builder::new_current_thread(), tokio::runtime::Builder::new_multi_thread()]
     {
         let runtime = builder.worker_threads(2).enable_all().build().unwrap();
-        let guarded = async { tokio::time::timeout(Duration::from_secs(60), test()).await };
-        runtime.block_on(guarded).expect("the watchdog barked: the test hangs");
+        runtime.block_on(guarded(test()));
     }
 }
 
@@ -64,8 +68,8 @@ impl Caught {
     }
 
     /// A sending end whose values go nowhere but here.
-    pub(crate) fn sender<T: serde::Serialize + 'static>(&self, config: SenderConfig) -> Sender<T> {
-        let sender = Sender::new(self.socket(1_200), config, Bincode::default()).unwrap();
+    pub(crate) fn sender<T: serde::Serialize + 'static>(&self, config: SenderConfig) -> Outgoing<T> {
+        let sender = Outgoing::new(self.socket(1_200), config, Bincode::default()).unwrap();
         sender.lead_to(Some(name("there")));
         sender
     }

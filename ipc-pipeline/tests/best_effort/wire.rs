@@ -7,7 +7,7 @@ use ipc_pipeline::{
 use ipc_transport::{Bincode, Datagram, DatagramTransport, Endpoint, UdpTransport};
 use proptest::prelude::*;
 
-use crate::support::{Caught, give, name, on_both_runtimes, receiver, until};
+use crate::support::{Caught, give, guarded, name, on_both_runtimes, receiver, until};
 
 #[test]
 fn what_leaves_is_a_header_and_the_encoding() {
@@ -66,7 +66,7 @@ proptest! {
             datagrams.push([&header.encode()[..], &[1, 0, 0, 0]].concat());
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
+        runtime.block_on(guarded(async {
             let bounds = |config: &mut ReceiverConfig| {
                 config.capacity = 5.try_into().unwrap();
                 config.max_sources = 2.try_into().unwrap();
@@ -78,28 +78,31 @@ proptest! {
             assert!(receiver.sources().len() <= 2);
             assert!(receiver.sources().iter().all(|source| source.waiting <= 5));
             while receiver.try_recv().unwrap().is_some() {}
-        });
+        }));
     }
 }
 
 /// Row 15 of the threats: a receiving end says nothing to whoever sends it datagrams, so it cannot be made to flood others.
 #[tokio::test]
 async fn no_datagram_is_ever_answered() {
-    let any_port: Endpoint = "udp://127.0.0.1:0".parse().unwrap();
-    let socket = UdpTransport::new().bind(&any_port).await.unwrap();
-    let mut config = ReceiverConfig::default();
-    config.sources = ipc_pipeline::best_effort::Sources::Anybody;
-    let mut receiver =
-        ipc_pipeline::best_effort::Receiver::<u32>::new(socket, config, Bincode::default()).unwrap();
-    let stranger = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let to = receiver.local_endpoint().socket_addr().unwrap();
-    for number in 0..20 {
-        stranger.send_to(b"what is this?", to).await.unwrap();
-        stranger.send_to(&datagram("json", 1, b"").payload, to).await.unwrap();
-        stranger.send_to(&datagram(Bincode::ID, number + 1, &[7, 0, 0, 0]).payload, to).await.unwrap();
-        // The value is the last of the three, so the others were dealt with before it.
-        assert_eq!(receiver.recv().await.unwrap().value, 7);
-    }
-    let silence = stranger.try_recv(&mut [0; 100]).unwrap_err();
-    assert_eq!(silence.kind(), std::io::ErrorKind::WouldBlock);
+    guarded(async {
+        let any_port: Endpoint = "udp://127.0.0.1:0".parse().unwrap();
+        let socket = UdpTransport::new().bind(&any_port).await.unwrap();
+        let mut config = ReceiverConfig::default();
+        config.sources = ipc_pipeline::best_effort::Sources::Anybody;
+        let mut receiver =
+            ipc_pipeline::best_effort::Receiver::<u32>::new(socket, config, Bincode::default()).unwrap();
+        let stranger = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let to = receiver.local_endpoint().socket_addr().unwrap();
+        for number in 0..20 {
+            stranger.send_to(b"what is this?", to).await.unwrap();
+            stranger.send_to(&datagram("json", 1, b"").payload, to).await.unwrap();
+            stranger.send_to(&datagram(Bincode::ID, number + 1, &[7, 0, 0, 0]).payload, to).await.unwrap();
+            // They arrive one by one, and the value is the last of the three.
+            assert_eq!(receiver.recv().await.unwrap().value, 7);
+        }
+        let silence = stranger.try_recv(&mut [0; 100]).unwrap_err();
+        assert_eq!(silence.kind(), std::io::ErrorKind::WouldBlock);
+    })
+    .await;
 }
