@@ -1,6 +1,8 @@
 //! Shared logic of the example programs: the demonstration fleet and the process-level benchmark.
 
 pub mod bench;
+#[path = "../custom_transport.rs"]
+pub mod custom_transport;
 pub mod demo;
 mod directory;
 mod joint;

@@ -1,0 +1,220 @@
+//! A transport of your own: `stdio:` talks with a child process over the pipes of its standard input and output, as one
+//! does with plug-ins and language servers. The program at the end runs ports over it.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that shows what it does")]
+
+use std::{collections::BTreeMap, env, ffi::OsString, fs::File, io, os::fd::AsFd as _, os::fd::OwnedFd};
+use std::{pin::Pin, sync::Arc, sync::Mutex, task::Context, task::Poll, time::Duration};
+
+use async_trait::async_trait;
+use ipc_ports::{AckMode, Node, NodeConfig, PortConfig};
+use ipc_transport::{Access, ListenOptions, Listener, PeerIdentity, StaticNaming, Transport};
+use ipc_transport::{ConnectOptions, Connection, ConnectionInfo, Endpoint, Error, Incoming};
+use tokio::{io::AsyncWrite, net::unix::pipe, process::Child, process::Command, runtime::Handle, sync::mpsc};
+
+/// Connections over pipes. `stdio:NAME` is the listener of that name among the clones of this transport, or else the
+/// command of that name, started anew by each connection; dropping the connection kills and reaps it.
+#[derive(Debug, Clone, Default)]
+pub struct StdioTransport(Arc<Mutex<World>>);
+
+#[derive(Debug, Default)]
+struct World {
+    places: BTreeMap<String, Place>,
+    /// A connection that is there before anybody asks for it.
+    waiting: Option<Pipes>,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone)]
+enum Place {
+    Command(OsString, Vec<OsString>),
+    Listener(mpsc::Sender<Pipes>),
+}
+
+impl StdioTransport {
+    /// The transport of a child process. Its standard input and output are a connection now, and `/dev/null` instead of
+    /// them, so that no `print!` gets into it and nothing but the connection keeps the pipes open.
+    pub fn from_parent() -> io::Result<Self> {
+        let reader = io::stdin().as_fd().try_clone_to_owned()?;
+        let writer = io::stdout().as_fd().try_clone_to_owned()?;
+        rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+        rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
+        Ok(Self::over(reader, writer))
+    }
+
+    /// A transport with one connection, over these ends of two pipes, for whoever listens or dials first.
+    pub fn over(reader: OwnedFd, writer: OwnedFd) -> Self {
+        let waiting = Some(Pipes { reader, writer });
+        Self(Arc::new(Mutex::new(World { waiting, ..World::default() })))
+    }
+
+    /// Gives a name to a program with its arguments.
+    #[must_use]
+    pub fn with_command(self, name: &str, program: impl Into<OsString>, arguments: &[&str]) -> Self {
+        let command = Place::Command(program.into(), arguments.iter().map(Into::into).collect());
+        self.world(|world| world.places.insert(name.to_owned(), command));
+        self
+    }
+
+    fn world<T>(&self, look: impl FnOnce(&mut World) -> T) -> T {
+        look(&mut self.0.lock().expect("nothing panics under this lock"))
+    }
+}
+
+#[async_trait]
+impl Transport for StdioTransport {
+    fn scheme(&self) -> &str {
+        "stdio"
+    }
+
+    async fn connect(&self, to: &Endpoint, options: &ConnectOptions) -> Result<Connection, Error> {
+        Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let refused = || Error::ConnectionRefused { endpoint: to.clone() };
+        let (near, far) = Pipes::pair().map_err(|error| Error::io("make pipes", to, error))?;
+        let child = match self.world(|world| world.places.get(to.address()).cloned()) {
+            Some(Place::Command(program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).stdin(far.reader).stdout(far.writer).kill_on_drop(true);
+                Some(command.spawn().map_err(|error| Error::io("start", to, error))?)
+            }
+            Some(Place::Listener(listener)) => {
+                listener.try_send(far).map_err(|_| refused())?;
+                None
+            }
+            None => {
+                let waiting = self.world(|world| world.waiting.take()).ok_or_else(refused)?;
+                return waiting.open(to, &options.access, None);
+            }
+        };
+        near.open(to, &options.access, child)
+    }
+
+    async fn listen(&self, at: &Endpoint, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {
+        let (sender, arriving) = mpsc::channel(options.backlog.max(1) as usize);
+        self.world(|world| {
+            if world.places.contains_key(at.address()) {
+                return Err(Error::AddrInUse { endpoint: at.clone(), holder: Some(std::process::id()) });
+            }
+            if let Some(first) = world.waiting.take() {
+                sender.try_send(first).expect("it has room for one");
+            }
+            world.places.insert(at.address().to_owned(), Place::Listener(sender));
+            Ok(())
+        })?;
+        let (transport, at, access) = (self.clone(), at.clone(), options.access.clone());
+        Ok(Box::new(StdioListener { transport, at, access, arriving }))
+    }
+}
+
+#[derive(Debug)]
+struct StdioListener {
+    transport: StdioTransport,
+    at: Endpoint,
+    access: Access,
+    arriving: mpsc::Receiver<Pipes>,
+}
+
+#[async_trait]
+impl Listener for StdioListener {
+    fn local_endpoint(&self) -> &Endpoint {
+        &self.at
+    }
+
+    async fn accept(&mut self) -> Result<Incoming, Error> {
+        let (at, access) = (self.at.clone(), self.access.clone());
+        let arrived = self.arriving.recv().await;
+        let pipes = arrived.ok_or_else(|| Error::NotFound { endpoint: at.to_string() })?;
+        Ok(Incoming::new(at.clone(), async move { pipes.open(&at, &access, None) }))
+    }
+
+    async fn close(self: Box<Self>) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl Drop for StdioListener {
+    fn drop(&mut self) {
+        self.transport.world(|world| world.places.remove(self.at.address()));
+    }
+}
+
+/// One side of a connection, before a runtime looks after it.
+#[derive(Debug)]
+struct Pipes {
+    reader: OwnedFd,
+    writer: OwnedFd,
+}
+
+impl Pipes {
+    fn pair() -> io::Result<(Self, Self)> {
+        let ((near_reader, far_writer), (far_reader, near_writer)) = (io::pipe()?, io::pipe()?);
+        let near = Self { reader: near_reader.into(), writer: near_writer.into() };
+        Ok((near, Self { reader: far_reader.into(), writer: far_writer.into() }))
+    }
+
+    fn open(self, at: &Endpoint, access: &Access, child: Option<Child>) -> Result<Connection, Error> {
+        Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let peer = PeerIdentity::Unknown;
+        if !access.admits(&peer) {
+            return Err(Error::AccessDenied { endpoint: at.clone(), peer: peer.to_string() });
+        }
+        let failed = |error| Error::io("open", at, error);
+        let reader = pipe::Receiver::from_owned_fd(self.reader).map_err(failed)?;
+        let pipe = pipe::Sender::from_owned_fd(self.writer).map_err(failed)?;
+        let writer = Writer { pipe: Some(pipe), _child: child };
+        Ok(Connection::from_bytes(reader, writer, ConnectionInfo::new(at.clone(), at.clone(), peer)))
+    }
+}
+
+/// The writing half: closing it closes the pipe, dropping it ends the child.
+struct Writer {
+    pipe: Option<pipe::Sender>,
+    _child: Option<Child>,
+}
+
+impl AsyncWrite for Writer {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Some(pipe) = &mut self.pipe else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
+        Pin::new(pipe).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.pipe = None;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Parent and child, each a node with a port; the child is this program again.
+#[tokio::main]
+pub async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let naming =
+        StaticNaming::new().with("parent", "stdio:parent".parse()?).with("child", "stdio:child".parse()?);
+    if env::args().nth(1).as_deref() == Some("child") {
+        let config = NodeConfig::new("child").naming(naming).transport(StdioTransport::from_parent()?);
+        let node = Node::start(config).await?;
+        // A parent that is gone does not come back, and a value counts as taken when something was done with it.
+        let port = PortConfig::new().source_ttl(Duration::ZERO).ack_mode(AckMode::Explicit);
+        let mut incoming = node.incoming_with::<String>("IN", port)?;
+        while let Ok(word) = incoming.recv().await {
+            eprintln!("child: took {:?}", *word);
+            word.ack();
+        }
+        return Ok(node.shutdown(PATIENCE).await?);
+    }
+    let transport = StdioTransport::default().with_command("child", env::current_exe()?, &["child"]);
+    let node = Node::start(NodeConfig::new("parent").naming(naming).transport(transport)).await?;
+    let out = node.outgoing::<String>("OUT")?;
+    out.connect("child", "IN")?;
+    for word in ["bounded", "buffered", "loss-free"] {
+        out.send(word.to_owned()).await?;
+        println!("parent: sent {word:?}");
+    }
+    out.close(PATIENCE).await?;
+    println!("parent: the child has taken everything");
+    Ok(node.shutdown(PATIENCE).await?)
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
