@@ -4,7 +4,9 @@
 //! receives. Every face runs the very same loops over `flow::Flow`, so that faces differ only in what moves the
 //! values.
 
+mod certificates;
 mod cli;
+mod datagram;
 mod feed;
 mod figures;
 mod flow;
@@ -17,6 +19,7 @@ mod queue;
 mod raw;
 mod socket;
 mod value;
+mod wire;
 
 use std::{io::Write as _, process::ExitCode};
 

@@ -44,7 +44,7 @@ fn measure(line: &str) -> Value {
 fn every_face_between_processes_runs_every_workload() {
     for face in ["raw", "feed", "pipeline", "port"] {
         for (work, count) in [("W1", 50), ("W2", 2_000), ("W3", 20_000), ("W4a", 100), ("W4b", 20)] {
-            for transport in ["unix", "tcp"] {
+            for transport in ["unix", "tcp", "tls"] {
                 let line = format!("--face {face} --work {work} --count {count} --transport {transport}");
                 let figures = measure(&line);
                 assert_eq!(figures["face"], face);
@@ -53,7 +53,39 @@ fn every_face_between_processes_runs_every_workload() {
                 assert_eq!(figures["msgs"], count);
                 assert_eq!(figures["p50_ns"].is_u64(), work == "W1", "{figures}");
                 assert_eq!(figures["p99_ns"].is_u64(), work == "W1", "{figures}");
+                assert!(figures["lost"].is_null(), "{figures}");
             }
+        }
+    }
+}
+
+#[test]
+fn the_pipes_of_the_peer_carry_every_face() {
+    for face in ["raw", "feed", "pipeline", "port"] {
+        for (work, count) in [("W1", 50), ("W2", 2_000), ("W3", 20_000), ("W4a", 100), ("W4b", 20)] {
+            // Links need a connection each way for round trips, and a process has one.
+            if matches!(face, "pipeline" | "port") && matches!(work, "W1" | "W2") {
+                continue;
+            }
+            let figures =
+                measure(&format!("--face {face} --work {work} --count {count} --transport stdio --batch 64"));
+            assert_eq!(figures["transport"], "stdio");
+            assert_eq!(figures["msgs"], count);
+        }
+    }
+}
+
+#[test]
+fn datagrams_that_do_not_arrive_are_counted() {
+    for size in [8, 64, 1_200, 65_507] {
+        for (work, count) in [("W1", 50_u64), ("W3", 20_000)] {
+            let figures =
+                measure(&format!("--face raw --work {work} --count {count} --transport udp --size {size}"));
+            assert_eq!(figures["transport"], "udp");
+            assert_eq!(figures["msgs"], count);
+            assert_eq!(figures["p50_ns"].is_u64(), work == "W1", "{figures}");
+            let lost = figures["lost"].as_u64().unwrap();
+            assert!(work == "W1" || lost <= count, "{figures}");
         }
     }
 }
@@ -105,9 +137,17 @@ fn the_queue_is_measured_inside_one_process() {
 
 #[test]
 fn bad_usage_has_status_2() {
-    for line in
-        ["", "--face raw", "--face raw --work M1", "--face queue --work W1", "--face raw --work W1 --size 0"]
-    {
+    for line in [
+        "",
+        "--face raw",
+        "--face raw --work M1",
+        "--face queue --work W1",
+        "--face raw --work W1 --size 0",
+        "--face raw --work W2 --transport udp",
+        "--face raw --work W1 --transport udp --size 7",
+        "--face port --work W3 --transport udp",
+        "--face port --work W1 --transport stdio",
+    ] {
         let output = run(line);
         assert_eq!(output.status.code(), Some(2), "{line}");
         assert!(!output.stderr.is_empty() && output.stdout.is_empty(), "{line}");

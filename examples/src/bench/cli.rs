@@ -9,8 +9,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::value::VALUE_SIZE;
-use crate::joint::Joint;
+use super::{datagram, value::VALUE_SIZE, wire::Wire};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -37,8 +36,8 @@ pub(crate) struct Plan {
     #[arg(long, value_enum, required = true, default_value_t = Face::Port, hide_default_value = true)]
     pub(crate) face: Face,
     /// What joins the processes; nothing does for the queue
-    #[arg(long, value_enum, default_value_t = Joint::Unix)]
-    pub(crate) transport: Joint,
+    #[arg(long, value_enum, default_value_t = Wire::Unix)]
+    pub(crate) transport: Wire,
     /// The workload
     #[arg(long, value_enum, ignore_case = true, required = true, default_value_t = Work::W1, hide_default_value = true)]
     pub(crate) work: Work,
@@ -51,7 +50,7 @@ pub(crate) struct Plan {
     /// Capacity of a link, a port or the queue, values
     #[arg(long, value_name = "N", default_value = "1024")]
     pub(crate) capacity: NonZeroUsize,
-    /// Values handed over together; 1 is one by one [default: 1024 for raw and feed, else 1]
+    /// Values handed over together; 1 is one by one [default: 1024 for raw and feed on streams, else 1]
     #[arg(long, value_name = "N")]
     batch: Option<NonZeroU64>,
     /// Flavour of the tokio runtime in both processes
@@ -169,7 +168,29 @@ impl Plan {
                 "queues are measured with values of 8 bytes",
             ));
         }
+        if let Some(message) = self.misfit().filter(|_| !self.face.is_in_process()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
         Ok(self.clone())
+    }
+
+    /// Why the transport cannot carry this.
+    fn misfit(&self) -> Option<&'static str> {
+        let two_way = self.work.in_flight().is_some();
+        match (self.transport, self.face) {
+            (Wire::Stdio, Face::Pipeline | Face::Port) if two_way => Some(
+                "a process has one connection over stdio, and links need one each way: measure W3, W4a or W4b",
+            ),
+            (Wire::Udp, Face::Raw) if !matches!(self.work, Work::W1 | Work::W3) => {
+                Some("udp is measured with W1 and W3")
+            }
+            (Wire::Udp, Face::Raw) if !datagram::SIZES.contains(&self.size()) => {
+                Some("values over udp have 8 to 65,507 bytes: a number, and what a datagram carries")
+            }
+            (Wire::Udp, Face::Raw) => None,
+            (Wire::Udp, _) => Some("udp loses values, so that of the faces only raw runs over it"),
+            _ => None,
+        }
     }
 
     /// Bytes per value.
@@ -184,7 +205,9 @@ impl Plan {
 
     /// Values handed over together.
     pub(crate) fn batch(&self) -> u64 {
-        let default = if matches!(self.face, Face::Raw | Face::Feed) { 1024 } else { 1 };
+        // A datagram is one call to the system, whatever comes after it.
+        let batched = matches!(self.face, Face::Raw | Face::Feed) && self.transport != Wire::Udp;
+        let default = if batched { 1024 } else { 1 };
         self.batch.map_or(default, NonZeroU64::get)
     }
 
@@ -265,7 +288,8 @@ one-way streams, timed until the peer has taken the last value; M1 and M4 run in
 are structs of eight integers, with a number that the receiver checks; other sizes are byte buffers.
 
 Fields: rate is values or round trips per second, gib_per_s counts payload bytes one way, cpu_s is the processor time \
-of both processes while the clock ran, p50_ns and p99_ns are there for W1. Batch 1 hands values over one by one; more \
+of both processes while the clock ran, p50_ns and p99_ns are there for W1. Over udp lost counts the values that did not \
+arrive, which rate leaves out, and with W1 the datagrams that were sent again. Batch 1 hands values over one by one; more \
 uses send_many and recv_many, or one write per batch.";
 
 #[cfg(test)]
@@ -315,12 +339,22 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_and_the_processes_have_workloads_of_their_own() {
+    fn queues_processes_and_transports_have_workloads_of_their_own() {
         for (line, fits) in [
             ("--face queue --work M4", true),
             ("--face queue --work W1", false),
             ("--face raw --work M1", false),
             ("--face raw --work W2", true),
+            ("--face raw --work W1 --transport udp", true),
+            ("--face raw --work W2 --transport udp", false),
+            ("--face raw --work W3 --transport udp --size 7", false),
+            ("--face raw --work W3 --transport udp --size 65508", false),
+            ("--face port --work W3 --transport udp", false),
+            ("--face raw --work W1 --transport stdio", true),
+            ("--face port --work W3 --transport stdio", true),
+            ("--face port --work W1 --transport stdio", false),
+            ("--face pipeline --work W2 --transport stdio", false),
+            ("--face pipeline --work W2 --transport tls", true),
         ] {
             assert_eq!(parse(line).unwrap().plan.check().is_ok(), fits, "{line}");
         }

@@ -28,6 +28,7 @@ pub(crate) struct Figures {
     p50_ns: Option<u64>,
     p99_ns: Option<u64>,
     cpu_s: f64,
+    lost: Option<u64>,
 }
 
 impl Figures {
@@ -58,7 +59,19 @@ impl Figures {
             p50_ns: percentile(&times, 50),
             p99_ns: percentile(&times, 99),
             cpu_s: round(cpu.as_secs_f64(), 6),
+            lost: None,
         }
+    }
+
+    /// Adds a count of what was lost; a one-way stream is as fast as what arrived of it.
+    pub(crate) fn with_lost(mut self, lost: u64) -> Self {
+        if self.p50_ns.is_none() {
+            let arrived = self.msgs.saturating_sub(lost) as f64 / self.msgs.max(1) as f64;
+            self.rate = round(self.rate * arrived, 1);
+            self.gib_per_s = round(self.gib_per_s * arrived, 4);
+        }
+        self.lost = Some(lost);
+        self
     }
 
     /// Prints the line.

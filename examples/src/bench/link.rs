@@ -1,12 +1,6 @@
 //! The face `pipeline`: a link each way, straight over connections, without nodes or names.
 
-use std::{
-    io,
-    net::{Ipv4Addr, SocketAddr},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,50 +19,47 @@ use super::{
     measure::{self, Peer, Run},
     peer,
     value::{Message, VALUE_SIZE, Value},
+    wire::Site,
 };
-use crate::joint::Joint;
 
 /// The client's side.
 pub(crate) async fn client(run: &Run<'_>) -> io::Result<Figures> {
-    let joint = run.plan.transport;
-    let tcp_ports = [joint.free_port()?, joint.free_port()?];
-    let process = Peer::start(run, tcp_ports).await?;
-    let [own, other] = endpoints(joint, run.directory.path(), tcp_ports)?;
+    let (process, site) = Peer::start(run).await?;
+    let [own, other] = site.endpoints()?;
+    let ends = Ends { transports: site.transports(), own, other, dials: true };
     if run.plan.size() == VALUE_SIZE {
-        let flow = Links::<Value>::open(run.plan, own, other, Bincode::default()).await?;
+        let flow = Links::<Value>::open(run.plan, ends, Bincode::default()).await?;
         measure::measure(flow.connected().await?, run.plan.clone(), process).await
     } else {
-        let flow = Links::<Bytes>::open(run.plan, own, other, Raw).await?;
+        let flow = Links::<Bytes>::open(run.plan, ends, Raw).await?;
         measure::measure(flow.connected().await?, run.plan.clone(), process).await
     }
 }
 
 /// The peer's side.
 pub(crate) async fn peer(role: &PeerRole) -> io::Result<()> {
-    let tcp_ports = [role.client_port, role.peer_port];
-    let [other, own] = endpoints(role.plan.transport, &role.directory, tcp_ports)?;
+    let site = Site::of_peer(role)?;
+    let [other, own] = site.endpoints()?;
     let address = own.to_string();
+    let ends =
+        Ends { transports: site.transports(), own, other, dials: role.plan.work.in_flight().is_some() };
     if role.plan.size() == VALUE_SIZE {
-        let flow = Links::<Value>::open(&role.plan, own, other, Bincode::default()).await?;
-        peer::ready(&address)?;
+        let flow = Links::<Value>::open(&role.plan, ends, Bincode::default()).await?;
+        peer::ready(&role.plan, &address)?;
         peer::serve(flow, role.plan.clone()).await
     } else {
-        let flow = Links::<Bytes>::open(&role.plan, own, other, Raw).await?;
-        peer::ready(&address)?;
+        let flow = Links::<Bytes>::open(&role.plan, ends, Raw).await?;
+        peer::ready(&role.plan, &address)?;
         peer::serve(flow, role.plan.clone()).await
     }
 }
 
-/// Where client and peer listen.
-fn endpoints(joint: Joint, directory: &Path, tcp_ports: [u16; 2]) -> io::Result<[Endpoint; 2]> {
-    let tcp = |port| Endpoint::tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    Ok(match joint {
-        Joint::Tcp => tcp_ports.map(tcp),
-        Joint::Unix => [
-            Endpoint::unix(directory.join("client.sock")).map_err(io::Error::other)?,
-            Endpoint::unix(directory.join("peer.sock")).map_err(io::Error::other)?,
-        ],
-    })
+/// Where one process listens, and where it dials, if it has something to say.
+struct Ends {
+    transports: Transports,
+    own: Endpoint,
+    other: Endpoint,
+    dials: bool,
 }
 
 /// One process's ends: a link out and a link in.
@@ -81,11 +72,11 @@ struct Links<M: Message> {
 }
 
 impl<M: Message> Links<M> {
-    async fn open<C>(plan: &Plan, own: Endpoint, other: Endpoint, codec: C) -> io::Result<Self>
+    async fn open<C>(plan: &Plan, ends: Ends, codec: C) -> io::Result<Self>
     where
         C: Encoder<M> + Decoder<M> + Clone,
     {
-        let transports = Transports::default();
+        let Ends { transports, own, other, dials } = ends;
         let listener = transports.listen(&own, &ListenOptions::default()).await.map_err(io::Error::other)?;
         let incoming = Receiver::new(ReceiverConfig::default(), codec.clone());
         tokio::spawn(accept(listener, incoming.intake()));
@@ -93,7 +84,9 @@ impl<M: Message> Links<M> {
         config.capacity = plan.capacity;
         let out = OutgoingLink::new(config, codec);
         let names = LinkNames::new(("bench", own.address()), ("bench", other.address()));
-        out.connect(Arc::new(Dial { transports, to: other }), names).map_err(io::Error::other)?;
+        if dials {
+            out.connect(Arc::new(Dial { transports, to: other }), names).map_err(io::Error::other)?;
+        }
         let one_by_one = plan.batch() == 1;
         Ok(Self { out, incoming, stock: M::stock(plan.size()), one_by_one, taken: Vec::new() })
     }

@@ -6,14 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ipc_transport::{ReadHalf, WriteHalf};
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader, Lines},
+    io::{AsyncBufReadExt as _, AsyncRead, BufReader, Join, Lines},
     net::{TcpStream, UnixStream},
-    process::{Child, ChildStdout, Command},
+    process::{Child, Command},
 };
 
 use super::{
+    certificates,
     cli::{Face, Pin, Plan},
+    datagram,
     feed::Feed,
     figures::{Figures, cpu_time},
     flow::{self, Flow, WARM_UP},
@@ -22,8 +25,9 @@ use super::{
     place, port, queue,
     raw::Raw,
     socket::Socket,
+    wire::{CLIENT, PEER, Site, Wire},
 };
-use crate::{directory::RunDirectory, joint::Joint};
+use crate::directory::RunDirectory;
 
 /// Runs the program.
 pub(crate) fn run(plan: &Plan) -> io::Result<()> {
@@ -34,11 +38,15 @@ pub(crate) fn run(plan: &Plan) -> io::Result<()> {
     let run = Run { plan, directory: RunDirectory::create("ipc-bench")?, core: cores.map(|[_, peer]| peer) };
     let figures = place::runtime(plan)?.block_on(async {
         match (plan.face, plan.transport) {
-            (Face::Raw | Face::Feed, Joint::Unix) => bare::<UnixStream>(&run).await,
-            (Face::Raw | Face::Feed, Joint::Tcp) => bare::<TcpStream>(&run).await,
+            (Face::AsyncChannel | Face::Kanal | Face::Queue | Face::TokioMpsc, _) => queue::run(plan).await,
+            (_, Wire::Udp) => datagram::client(&run).await,
+            (Face::Raw | Face::Feed, Wire::Unix) => bare::<UnixStream>(&run).await,
+            (Face::Raw | Face::Feed, Wire::Tcp) => bare::<TcpStream>(&run).await,
+            (Face::Raw | Face::Feed, Wire::Stdio | Wire::Tls) => {
+                bare::<Join<ReadHalf, WriteHalf>>(&run).await
+            }
             (Face::Pipeline, _) => link::client(&run).await,
             (Face::Port, _) => port::client(&run).await,
-            (Face::AsyncChannel | Face::Kanal | Face::Queue | Face::TokioMpsc, _) => queue::run(plan).await,
         }
     })?;
     figures.print()
@@ -55,8 +63,8 @@ pub(crate) struct Run<'a> {
 
 async fn bare<S: Socket>(run: &Run<'_>) -> io::Result<Figures> {
     let plan = run.plan;
-    let peer = Peer::start(run, [0; 2]).await?;
-    let socket = S::connect(&peer.address).await?;
+    let (peer, site) = Peer::start(run).await?;
+    let socket = S::connect(&site, &peer.address).await?;
     match plan.face {
         Face::Feed => measure(Feed::new(socket, plan.size()), plan.clone(), peer).await,
         _ => measure(Raw::new(socket, plan.size()), plan.clone(), peer).await,
@@ -92,41 +100,65 @@ async fn time<F: Flow>(mut flow: F, plan: Plan, mut peer: Peer) -> io::Result<Fi
 }
 
 /// The peer process, as the client sees it.
-#[derive(Debug)]
 pub(crate) struct Peer {
     child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
+    lines: Lines<BufReader<Box<dyn AsyncRead + Send + Unpin>>>,
     /// Where it listens.
     pub(crate) address: String,
 }
 
 impl Peer {
-    /// Starts the peer and waits until it listens.
-    pub(crate) async fn start(run: &Run<'_>, [client, peer]: [u16; 2]) -> io::Result<Self> {
-        let mut child = Command::new(env::current_exe()?)
+    /// Starts the peer and waits until it listens; also returns the client's view of what joins them.
+    pub(crate) async fn start(run: &Run<'_>) -> io::Result<(Self, Site)> {
+        let (wire, directory) = (run.plan.transport, run.directory.path());
+        let ports = wire.free_ports()?;
+        if wire == Wire::Tls {
+            certificates::issue(directory, [CLIENT, PEER])?;
+        }
+        let mut command = Command::new(env::current_exe()?);
+        command
             .arg("__peer")
             .args(run.plan.arguments())
             .args(run.core.iter().flat_map(|core| ["--core".to_owned(), core.to_string()]))
             .arg("--directory")
-            .arg(run.directory.path())
-            .args(["--client-port", &client.to_string(), "--peer-port", &peer.to_string()])
+            .arg(directory)
+            .args(["--client-port", &ports[0].to_string(), "--peer-port", &ports[1].to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
+            .kill_on_drop(true);
+        if wire == Wire::Stdio {
+            command.stdin(Stdio::piped()).stderr(Stdio::piped());
+        }
+        let mut child = command.spawn()?;
         let stdout = child.stdout.take().expect("standard output was asked to be a pipe");
-        let mut peer = Self { child, lines: BufReader::new(stdout).lines(), address: String::new() };
+        let (lines, pipes): (Box<dyn AsyncRead + Send + Unpin>, _) =
+            match (child.stdin.take(), child.stderr.take()) {
+                (Some(stdin), Some(stderr)) => {
+                    (Box::new(stderr), Some([stdout.into_owned_fd()?, stdin.into_owned_fd()?]))
+                }
+                _ => (Box::new(stdout), None),
+            };
+        let site = Site::of_client(wire, directory, ports, pipes)?;
+        let mut peer = Self { child, lines: BufReader::new(lines).lines(), address: String::new() };
         peer.address = peer.line(READY).await?;
-        Ok(peer)
+        Ok((peer, site))
     }
 
     /// Waits until the peer has taken everything; returns the processor time it used for that.
     async fn done(&mut self) -> io::Result<Duration> {
-        let nanos = self.line(DONE).await?;
-        nanos.parse().map(Duration::from_nanos).map_err(io::Error::other)
+        Ok(self.report().await?.0)
     }
 
-    async fn end(mut self) -> io::Result<()> {
+    /// The same, and how many values arrived. Cancel safe.
+    pub(crate) async fn report(&mut self) -> io::Result<(Duration, u64)> {
+        let line = self.line(DONE).await?;
+        let (nanos, arrived) = line.split_once(' ').ok_or(io::ErrorKind::InvalidData)?;
+        let nanos = nanos.parse().map(Duration::from_nanos).map_err(io::Error::other)?;
+        Ok((nanos, arrived.parse().map_err(io::Error::other)?))
+    }
+
+    /// Waits until the peer has ended, and well.
+    pub(crate) async fn end(mut self) -> io::Result<()> {
         let status = self.child.wait().await?;
         if status.success() { Ok(()) } else { Err(io::Error::other(format!("the peer failed: {status}"))) }
     }

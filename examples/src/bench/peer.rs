@@ -5,23 +5,29 @@ use std::{
     time::Duration,
 };
 
-use tokio::net::{TcpStream, UnixStream};
+use ipc_transport::{ReadHalf, WriteHalf};
+use tokio::{
+    io::Join,
+    net::{TcpStream, UnixStream},
+};
 
 use super::{
     cli::{Face, PeerRole, Plan},
+    datagram,
     feed::Feed,
     figures::cpu_time,
     flow::{self, Flow},
     link, place, port,
     raw::Raw,
     socket::Socket,
+    wire::{Site, Wire},
 };
-use crate::joint::Joint;
 
 /// The start of the line that says where the peer listens.
 pub(crate) const READY: &str = "ready ";
 
-/// The start of the line that says that everything was taken, and the processor time in nanoseconds.
+/// The start of the line that says that everything was taken, the processor time in nanoseconds, and the number of
+/// values.
 pub(crate) const DONE: &str = "done ";
 
 /// Runs the process.
@@ -32,8 +38,12 @@ pub(crate) fn run(role: &PeerRole) -> io::Result<()> {
     place::pin_to(role.core)?;
     place::runtime(&role.plan)?.block_on(async {
         match (role.plan.face, role.plan.transport) {
-            (Face::Raw | Face::Feed, Joint::Unix) => bare::<UnixStream>(role).await,
-            (Face::Raw | Face::Feed, Joint::Tcp) => bare::<TcpStream>(role).await,
+            (_, Wire::Udp) => datagram::peer(role).await,
+            (Face::Raw | Face::Feed, Wire::Unix) => bare::<UnixStream>(role).await,
+            (Face::Raw | Face::Feed, Wire::Tcp) => bare::<TcpStream>(role).await,
+            (Face::Raw | Face::Feed, Wire::Stdio | Wire::Tls) => {
+                bare::<Join<ReadHalf, WriteHalf>>(role).await
+            }
             (Face::Pipeline, _) => link::peer(role).await,
             (Face::Port, _) => port::peer(role).await,
             (Face::AsyncChannel | Face::Kanal | Face::Queue | Face::TokioMpsc, _) => {
@@ -44,8 +54,8 @@ pub(crate) fn run(role: &PeerRole) -> io::Result<()> {
 }
 
 async fn bare<S: Socket>(role: &PeerRole) -> io::Result<()> {
-    let (listener, address) = S::listen(&role.directory).await?;
-    ready(&address)?;
+    let (listener, address) = S::listen(&Site::of_peer(role)?).await?;
+    ready(&role.plan, &address)?;
     let socket = S::accept(listener).await?;
     let size = role.plan.size();
     match role.plan.face {
@@ -55,10 +65,8 @@ async fn bare<S: Socket>(role: &PeerRole) -> io::Result<()> {
 }
 
 /// Tells the client where this peer listens.
-pub(crate) fn ready(address: &str) -> io::Result<()> {
-    let mut stdout = io::stdout();
-    writeln!(stdout, "{READY}{address}")?;
-    stdout.flush()
+pub(crate) fn ready(plan: &Plan, address: &str) -> io::Result<()> {
+    tell(plan, &format!("{READY}{address}"))
 }
 
 /// Runs the peer's side of the workload in a task of its own, as programs do, and reports.
@@ -69,14 +77,23 @@ pub(crate) async fn serve<F: Flow>(mut flow: F, plan: Plan) -> io::Result<()> {
             Some(in_flight) => flow::echo(&mut flow, &plan, in_flight).await?,
             None => flow::stream_in(&mut flow, &plan).await?,
         }
-        done(cpu_time() - before)?;
+        done(&plan, cpu_time() - before, plan.count())?;
         flow.wait_for_end().await
     });
     task.await.map_err(io::Error::other)?
 }
 
-fn done(cpu: Duration) -> io::Result<()> {
+/// Tells the client what this cost, and how many values arrived.
+pub(crate) fn done(plan: &Plan, cpu: Duration, arrived: u64) -> io::Result<()> {
+    tell(plan, &format!("{DONE}{} {arrived}", cpu.as_nanos()))
+}
+
+/// Says a line to the client: where standard output is the wire, on standard error.
+fn tell(plan: &Plan, line: &str) -> io::Result<()> {
+    if plan.transport == Wire::Stdio {
+        return writeln!(io::stderr(), "{line}");
+    }
     let mut stdout = io::stdout();
-    writeln!(stdout, "{DONE}{}", cpu.as_nanos())?;
+    writeln!(stdout, "{line}")?;
     stdout.flush()
 }

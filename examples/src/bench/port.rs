@@ -3,7 +3,7 @@
 use std::{error::Error, io, time::Duration};
 
 use bytes::Bytes;
-use ipc_ports::{IncomingPort, Node, NodeConfig, OutgoingPort, PortConfig, RecvError};
+use ipc_ports::{IncomingPort, Node, OutgoingPort, PortConfig, RecvError};
 use ipc_transport::{Bincode, Decoder, Encoder, Raw};
 
 use super::{
@@ -13,20 +13,18 @@ use super::{
     measure::{self, Peer, Run},
     peer,
     value::{Message, VALUE_SIZE, Value},
+    wire::{CLIENT, PEER, Site},
 };
 
 /// The client's side.
 pub(crate) async fn client(run: &Run<'_>) -> io::Result<Figures> {
-    let joint = run.plan.transport;
-    let tcp_ports = [joint.free_port()?, joint.free_port()?];
-    let process = Peer::start(run, tcp_ports).await?;
-    let site = Site { plan: run.plan, directory: run.directory.path(), tcp_ports };
+    let (process, site) = Peer::start(run).await?;
     if run.plan.size() == VALUE_SIZE {
-        let flow = Ports::<Value>::open(&site, (CLIENT, PEER), Bincode::default()).await?;
+        let flow = Ports::<Value>::open(run.plan, &site, (CLIENT, PEER), Bincode::default()).await?;
         flow.connected().await?;
         measure::measure(flow, run.plan.clone(), process).await
     } else {
-        let flow = Ports::<Bytes>::open(&site, (CLIENT, PEER), Raw).await?;
+        let flow = Ports::<Bytes>::open(run.plan, &site, (CLIENT, PEER), Raw).await?;
         flow.connected().await?;
         measure::measure(flow, run.plan.clone(), process).await
     }
@@ -34,24 +32,16 @@ pub(crate) async fn client(run: &Run<'_>) -> io::Result<Figures> {
 
 /// The peer's side.
 pub(crate) async fn peer(role: &PeerRole) -> io::Result<()> {
-    let tcp_ports = [role.client_port, role.peer_port];
-    let site = Site { plan: &role.plan, directory: &role.directory, tcp_ports };
+    let site = Site::of_peer(role)?;
     if role.plan.size() == VALUE_SIZE {
-        let flow = Ports::<Value>::open(&site, (PEER, CLIENT), Bincode::default()).await?;
-        peer::ready(PEER)?;
+        let flow = Ports::<Value>::open(&role.plan, &site, (PEER, CLIENT), Bincode::default()).await?;
+        peer::ready(&role.plan, PEER)?;
         peer::serve(flow, role.plan.clone()).await
     } else {
-        let flow = Ports::<Bytes>::open(&site, (PEER, CLIENT), Raw).await?;
-        peer::ready(PEER)?;
+        let flow = Ports::<Bytes>::open(&role.plan, &site, (PEER, CLIENT), Raw).await?;
+        peer::ready(&role.plan, PEER)?;
         peer::serve(flow, role.plan.clone()).await
     }
-}
-
-/// What both sides know.
-struct Site<'a> {
-    plan: &'a Plan,
-    directory: &'a std::path::Path,
-    tcp_ports: [u16; 2],
 }
 
 /// A node with its two ports.
@@ -65,19 +55,20 @@ struct Ports<M: Message> {
 }
 
 impl<M: Message> Ports<M> {
-    async fn open<C>(site: &Site<'_>, (own, other): (&str, &str), codec: C) -> io::Result<Self>
+    async fn open<C>(plan: &Plan, site: &Site, (own, other): (&str, &str), codec: C) -> io::Result<Self>
     where
         C: Encoder<M> + Decoder<M> + Clone,
     {
-        let table = [(CLIENT, site.tcp_ports[0]), (PEER, site.tcp_ports[1])];
-        let naming = site.plan.transport.naming(site.directory, &table).map_err(other_error)?;
-        let node = Node::start(NodeConfig::new(own).shared_naming(naming)).await.map_err(other_error)?;
-        let config = PortConfig::new().capacity(site.plan.capacity.get());
+        let node = Node::start(site.node(own)?).await.map_err(other_error)?;
+        let config = PortConfig::new().capacity(plan.capacity.get());
         let incoming = node.incoming_codec(IN, config.clone(), codec.clone()).map_err(other_error)?;
         let out = node.outgoing_codec(OUT, config, codec).map_err(other_error)?;
-        out.connect(other, IN).map_err(other_error)?;
-        let one_by_one = site.plan.batch() == 1;
-        let stock = M::stock(site.plan.size());
+        // The peer answers round trips and has nothing to say otherwise.
+        if own == CLIENT || plan.work.in_flight().is_some() {
+            out.connect(other, IN).map_err(other_error)?;
+        }
+        let one_by_one = plan.batch() == 1;
+        let stock = M::stock(plan.size());
         Ok(Self { node, out, incoming, stock, one_by_one, taken: Vec::new() })
     }
 
@@ -133,8 +124,6 @@ fn other_error(error: impl Error + Send + Sync + 'static) -> io::Error {
     io::Error::other(error)
 }
 
-const CLIENT: &str = "client";
-const PEER: &str = "peer";
 const IN: &str = "IN";
 const OUT: &str = "OUT";
 

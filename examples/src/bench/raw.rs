@@ -75,7 +75,7 @@ impl<S: Socket> Flow for Raw<S> {
             for _ in 0..count {
                 self.socket.write_all(&self.payload).await?;
             }
-            return Ok(());
+            return self.socket.flush().await;
         }
         self.output.clear();
         for number in from..from + count {
@@ -85,7 +85,9 @@ impl<S: Socket> Flow for Raw<S> {
                 self.output.extend_from_slice(&self.payload);
             }
         }
-        self.socket.write_all(&self.output).await
+        self.socket.write_all(&self.output).await?;
+        // Nothing to do for a socket, but TLS may keep what it was given.
+        self.socket.flush().await
     }
 
     async fn receive(&mut self, next: u64, _: u64) -> io::Result<u64> {

@@ -1,32 +1,35 @@
 //! The bare sockets of the faces `raw` and `feed`.
 
-use std::{io, path::Path};
+use std::io;
 
+use ipc_transport::{ConnectOptions, ListenOptions, Listener, ReadHalf, WriteHalf};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, Join, join},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
 };
 
-/// A socket that both baseline faces run on, without a dynamic call.
+use super::wire::Site;
+
+/// What both baseline faces run on: a socket without a dynamic call, or the two halves of a connection.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Send + Unpin + Sized + 'static {
     /// What accepts.
     type Listener: Send;
 
     /// Listens; also returns where.
-    fn listen(directory: &Path) -> impl Future<Output = io::Result<(Self::Listener, String)>> + Send;
+    fn listen(site: &Site) -> impl Future<Output = io::Result<(Self::Listener, String)>> + Send;
 
     /// Accepts one connection.
     fn accept(listener: Self::Listener) -> impl Future<Output = io::Result<Self>> + Send;
 
     /// Dials.
-    fn connect(address: &str) -> impl Future<Output = io::Result<Self>> + Send;
+    fn connect(site: &Site, address: &str) -> impl Future<Output = io::Result<Self>> + Send;
 }
 
 impl Socket for UnixStream {
     type Listener = UnixListener;
 
-    async fn listen(directory: &Path) -> io::Result<(UnixListener, String)> {
-        let path = directory.join("bench.sock");
+    async fn listen(site: &Site) -> io::Result<(UnixListener, String)> {
+        let path = site.directory().join("bench.sock");
         Ok((UnixListener::bind(&path)?, path.to_string_lossy().into_owned()))
     }
 
@@ -34,7 +37,7 @@ impl Socket for UnixStream {
         Ok(listener.accept().await?.0)
     }
 
-    async fn connect(address: &str) -> io::Result<Self> {
+    async fn connect(_: &Site, address: &str) -> io::Result<Self> {
         Self::connect(address).await
     }
 }
@@ -42,7 +45,7 @@ impl Socket for UnixStream {
 impl Socket for TcpStream {
     type Listener = TcpListener;
 
-    async fn listen(_: &Path) -> io::Result<(TcpListener, String)> {
+    async fn listen(_: &Site) -> io::Result<(TcpListener, String)> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?.to_string();
         Ok((listener, address))
@@ -54,9 +57,33 @@ impl Socket for TcpStream {
         Ok(stream)
     }
 
-    async fn connect(address: &str) -> io::Result<Self> {
+    async fn connect(_: &Site, address: &str) -> io::Result<Self> {
         let stream = Self::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
+    }
+}
+
+/// For the wires that no single socket makes: what the transport itself gives, without anything above it.
+impl Socket for Join<ReadHalf, WriteHalf> {
+    type Listener = Box<dyn Listener>;
+
+    async fn listen(site: &Site) -> io::Result<(Self::Listener, String)> {
+        let [_, at] = site.endpoints()?;
+        let listener = site.transports().listen(&at, &ListenOptions::default()).await?;
+        let address = listener.local_endpoint().to_string();
+        Ok((listener, address))
+    }
+
+    async fn accept(mut listener: Self::Listener) -> io::Result<Self> {
+        let (reader, writer, _) = listener.accept().await?.establish().await?.into_parts();
+        Ok(join(reader, writer))
+    }
+
+    async fn connect(site: &Site, address: &str) -> io::Result<Self> {
+        let to = address.parse().map_err(io::Error::other)?;
+        let connection = site.transports().connect(&to, &ConnectOptions::default()).await?;
+        let (reader, writer, _) = connection.into_parts();
+        Ok(join(reader, writer))
     }
 }
