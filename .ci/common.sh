@@ -120,6 +120,34 @@ loom_models() {
     grep 'Causality violation' "$log"
 }
 
+# Packages as users have them, outside of the workspace. Where a lock file is behind after a change of dependencies,
+# `cargo update --workspace` in that directory brings it up to date.
+outside() {
+    local package manifest
+    # The profile is ours, and with it what is built for both.
+    local settings=(--locked --config 'profile.dev.opt-level=1' --config 'profile.dev.debug="line-tables-only"')
+    for package in echo transport queue; do
+        manifest=".ci/outside/$package/Cargo.toml"
+        printf '%s\n' "$manifest"
+        # Alone first: what the tests need asks for features that the package has not.
+        cargo check --manifest-path "$manifest" "${settings[@]}"
+        tests cargo test --manifest-path "$manifest" "${settings[@]}"
+    done
+    if grep -rnwE 'tokio|proptest' .ci/outside/transport/{Cargo.toml,src,tests}; then
+        fail "who writes a transport need not name a runtime or a test framework"
+    fi
+}
+
+# How many crates ipc-transport pulls in with these features: each version once, build scripts' and tests' own left out,
+# itself not counted.
+count_crates() {
+    local features=$1 most=$2 count
+    count=$(cargo tree --locked -p ipc-transport --no-default-features --features "$features" -e normal --prefix none |
+        sed 's/ (.*//' | sort -u | grep -vc '^ipc-transport ')
+    printf 'ipc-transport with %s: %d crates, at most %d\n' "$features" "$count" "$most"
+    ((count <= most)) || fail "ipc-transport with $features pulls in $count crates"
+}
+
 finish() {
     local status=$?
     trap - EXIT

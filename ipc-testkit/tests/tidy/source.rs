@@ -23,11 +23,16 @@ pub(crate) struct Function {
 impl Source {
     /// Whether it lies in this directory of its crate.
     pub(crate) fn is_in(&self, directory: &str) -> bool {
-        self.path.split('/').nth(1) == Some(directory)
+        self.path_of_crate().nth(1) == Some(directory)
     }
 
     pub(crate) fn is_of(&self, package: &str) -> bool {
-        self.path.split('/').next() == Some(package)
+        self.path_of_crate().next() == Some(package)
+    }
+
+    /// The parts of the path, from the directory of the crate on.
+    fn path_of_crate(&self) -> impl Iterator<Item = &str> {
+        self.path.strip_prefix(".ci/outside/").unwrap_or(&self.path).split('/')
     }
 
     /// The lines with their numbers, without comments.
@@ -203,7 +208,8 @@ pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for path in entries {
         let name = path.file_name().unwrap().to_str().unwrap_or_default().to_owned();
-        if name.starts_with('.') && name != ".github" || name.starts_with("target") {
+        if name.starts_with('.') && !matches!(name.as_str(), ".ci" | ".github") || name.starts_with("target")
+        {
             continue;
         }
         if path.is_dir() {
@@ -241,6 +247,8 @@ fn this_search_sees_what_it_should() {
     assert_eq!(documented.examples(), ["//! P-17\n//! ```"]);
     assert!(source.code().any(|(_, line)| line.contains("http://x")));
     assert!(source.places_of(&["unbounded"]).is_empty(), "it stands in a comment");
+    let outside = Source { path: ".ci/outside/echo/src/main.rs".to_owned(), text: String::new() };
+    assert!(source.is_in("src") && outside.is_in("src") && outside.is_of("echo"));
     assert_eq!(source.places_of(&["http"]), ["crate/src/a.rs:9: let url = \"http://x\";"]);
     let sleepy = Source {
         path: "crate/tests/a.rs".to_owned(),
