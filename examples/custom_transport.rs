@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that shows what it does")]
 
 use std::{collections::BTreeMap, env, ffi::OsString, fs::File, io, os::fd::AsFd as _, os::fd::OwnedFd};
-use std::{pin::Pin, sync::Arc, sync::Mutex, task::Context, task::Poll, time::Duration};
+use std::{pin::Pin, sync::Arc, sync::Mutex, sync::MutexGuard, task::Context, task::Poll, time::Duration};
 
 use async_trait::async_trait;
 use ipc_ports::{AckMode, Node, NodeConfig, PortConfig};
@@ -43,20 +43,19 @@ impl StdioTransport {
 
     /// A transport with one connection, over these ends of two pipes, for whoever listens or dials first.
     pub fn over(reader: OwnedFd, writer: OwnedFd) -> Self {
-        let waiting = Some(Pipes { reader, writer });
-        Self(Arc::new(Mutex::new(World { waiting, ..World::default() })))
+        Self(Arc::new(Mutex::new(World { waiting: Some(Pipes(reader, writer)), ..World::default() })))
     }
 
     /// Gives a name to a program with its arguments.
     #[must_use]
     pub fn with_command(self, name: &str, program: impl Into<OsString>, arguments: &[&str]) -> Self {
         let command = Place::Command(program.into(), arguments.iter().map(Into::into).collect());
-        self.world(|world| world.places.insert(name.to_owned(), command));
+        self.world().places.insert(name.to_owned(), command);
         self
     }
 
-    fn world<T>(&self, look: impl FnOnce(&mut World) -> T) -> T {
-        look(&mut self.0.lock().expect("nothing panics under this lock"))
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().expect("nothing panics under this lock")
     }
 }
 
@@ -70,18 +69,18 @@ impl Transport for StdioTransport {
         Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let refused = || Error::ConnectionRefused { endpoint: to.clone() };
         let (near, far) = Pipes::pair().map_err(|error| Error::io("make pipes", to, error))?;
-        let child = match self.world(|world| world.places.get(to.address()).cloned()) {
+        let place = self.world().places.get(to.address()).cloned();
+        let child = match place {
             Some(Place::Command(program, arguments)) => {
                 let mut command = Command::new(program);
-                command.args(arguments).stdin(far.reader).stdout(far.writer).kill_on_drop(true);
+                command.args(arguments).stdin(far.0).stdout(far.1).kill_on_drop(true);
                 Some(command.spawn().map_err(|error| Error::io("start", to, error))?)
             }
             Some(Place::Listener(listener)) => {
-                listener.try_send(far).map_err(|_| refused())?;
-                None
+                listener.try_send(far).map(|()| None).map_err(|_| refused())?
             }
             None => {
-                let waiting = self.world(|world| world.waiting.take()).ok_or_else(refused)?;
+                let waiting = self.world().waiting.take().ok_or_else(refused)?;
                 return waiting.open(to, &options.access, None);
             }
         };
@@ -89,17 +88,15 @@ impl Transport for StdioTransport {
     }
 
     async fn listen(&self, at: &Endpoint, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {
+        let mut world = self.world();
+        if world.places.contains_key(at.address()) {
+            return Err(Error::AddrInUse { endpoint: at.clone(), holder: Some(std::process::id()) });
+        }
         let (sender, arriving) = mpsc::channel(options.backlog.max(1) as usize);
-        self.world(|world| {
-            if world.places.contains_key(at.address()) {
-                return Err(Error::AddrInUse { endpoint: at.clone(), holder: Some(std::process::id()) });
-            }
-            if let Some(first) = world.waiting.take() {
-                sender.try_send(first).expect("it has room for one");
-            }
-            world.places.insert(at.address().to_owned(), Place::Listener(sender));
-            Ok(())
-        })?;
+        if let Some(first) = world.waiting.take() {
+            sender.try_send(first).expect("it has room for one");
+        }
+        world.places.insert(at.address().to_owned(), Place::Listener(sender));
         let (transport, at, access) = (self.clone(), at.clone(), options.access.clone());
         Ok(Box::new(StdioListener { transport, at, access, arriving }))
     }
@@ -133,22 +130,18 @@ impl Listener for StdioListener {
 
 impl Drop for StdioListener {
     fn drop(&mut self) {
-        self.transport.world(|world| world.places.remove(self.at.address()));
+        self.transport.world().places.remove(self.at.address());
     }
 }
 
-/// One side of a connection, before a runtime looks after it.
+/// One side of a connection, to read from and to write to, before a runtime looks after it.
 #[derive(Debug)]
-struct Pipes {
-    reader: OwnedFd,
-    writer: OwnedFd,
-}
+struct Pipes(OwnedFd, OwnedFd);
 
 impl Pipes {
     fn pair() -> io::Result<(Self, Self)> {
         let ((near_reader, far_writer), (far_reader, near_writer)) = (io::pipe()?, io::pipe()?);
-        let near = Self { reader: near_reader.into(), writer: near_writer.into() };
-        Ok((near, Self { reader: far_reader.into(), writer: far_writer.into() }))
+        Ok((Self(near_reader.into(), near_writer.into()), Self(far_reader.into(), far_writer.into())))
     }
 
     fn open(self, at: &Endpoint, access: &Access, child: Option<Child>) -> Result<Connection, Error> {
@@ -158,8 +151,8 @@ impl Pipes {
             return Err(Error::AccessDenied { endpoint: at.clone(), peer: peer.to_string() });
         }
         let failed = |error| Error::io("open", at, error);
-        let reader = pipe::Receiver::from_owned_fd(self.reader).map_err(failed)?;
-        let pipe = pipe::Sender::from_owned_fd(self.writer).map_err(failed)?;
+        let reader = pipe::Receiver::from_owned_fd(self.0).map_err(failed)?;
+        let pipe = pipe::Sender::from_owned_fd(self.1).map_err(failed)?;
         let writer = Writer { pipe: Some(pipe), _child: child };
         Ok(Connection::from_bytes(reader, writer, ConnectionInfo::new(at.clone(), at.clone(), peer)))
     }
