@@ -14,20 +14,15 @@ use tokio::{io::AsyncWrite, net::unix::pipe, process::Child, process::Command, r
 /// Connections over pipes. `stdio:NAME` is the listener of that name among the clones of this transport, or else the
 /// command of that name, started anew by each connection; dropping the connection kills and reaps it.
 #[derive(Debug, Clone, Default)]
-pub struct StdioTransport(Arc<Mutex<World>>);
-
-#[derive(Debug, Default)]
-struct World {
-    places: BTreeMap<String, Place>,
-    /// A connection that is there before anybody asks for it.
-    waiting: Option<Pipes>,
-}
+pub struct StdioTransport(Arc<Mutex<BTreeMap<String, Place>>>);
 
 /// What a name stands for.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Place {
     Command(OsString, Vec<OsString>),
     Listener(mpsc::Sender<Pipes>),
+    /// Without a name: a connection that is there before anybody asks for it.
+    Pipes(Pipes),
 }
 
 impl StdioTransport {
@@ -43,18 +38,18 @@ impl StdioTransport {
 
     /// A transport with one connection, over these ends of two pipes, for whoever listens or dials first.
     pub fn over(reader: OwnedFd, writer: OwnedFd) -> Self {
-        Self(Arc::new(Mutex::new(World { waiting: Some(Pipes(reader, writer)), ..World::default() })))
+        Self(Arc::new(Mutex::new([(String::new(), Place::Pipes(Pipes(reader, writer)))].into())))
     }
 
     /// Gives a name to a program with its arguments.
     #[must_use]
     pub fn with_command(self, name: &str, program: impl Into<OsString>, arguments: &[&str]) -> Self {
         let command = Place::Command(program.into(), arguments.iter().map(Into::into).collect());
-        self.world().places.insert(name.to_owned(), command);
+        self.places().insert(name.to_owned(), command);
         self
     }
 
-    fn world(&self) -> MutexGuard<'_, World> {
+    fn places(&self) -> MutexGuard<'_, BTreeMap<String, Place>> {
         self.0.lock().expect("nothing panics under this lock")
     }
 }
@@ -69,42 +64,41 @@ impl Transport for StdioTransport {
         Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let refused = || Error::ConnectionRefused { endpoint: to.clone() };
         let (near, far) = Pipes::pair().map_err(|error| Error::io("make pipes", to, error))?;
-        let place = self.world().places.get(to.address()).cloned();
-        let child = match place {
+        let mut places = self.places();
+        let (pipes, child) = match places.get(to.address()) {
             Some(Place::Command(program, arguments)) => {
                 let mut command = Command::new(program);
                 command.args(arguments).stdin(far.0).stdout(far.1).kill_on_drop(true);
-                Some(command.spawn().map_err(|error| Error::io("start", to, error))?)
+                (near, Some(command.spawn().map_err(|error| Error::io("start", to, error))?))
             }
             Some(Place::Listener(listener)) => {
-                listener.try_send(far).map(|()| None).map_err(|_| refused())?
+                (near, listener.try_send(far).map(|()| None).map_err(|_| refused())?)
             }
-            None => {
-                let waiting = self.world().waiting.take().ok_or_else(refused)?;
-                return waiting.open(to, &options.access, None);
+            _ => {
+                let Some(Place::Pipes(waiting)) = places.remove("") else { return Err(refused()) };
+                (waiting, None)
             }
         };
-        near.open(to, &options.access, child)
+        pipes.open(to, &options.access, child)
     }
 
     async fn listen(&self, at: &Endpoint, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {
-        let mut world = self.world();
-        if world.places.contains_key(at.address()) {
+        let mut places = self.places();
+        let taken = |place: &Place| !matches!(place, Place::Listener(listener) if listener.is_closed());
+        if places.get(at.address()).is_some_and(taken) {
             return Err(Error::AddrInUse { endpoint: at.clone(), holder: Some(std::process::id()) });
         }
         let (sender, arriving) = mpsc::channel(options.backlog.max(1) as usize);
-        if let Some(first) = world.waiting.take() {
+        if let Some(Place::Pipes(first)) = places.remove("") {
             sender.try_send(first).expect("it has room for one");
         }
-        world.places.insert(at.address().to_owned(), Place::Listener(sender));
-        let (transport, at, access) = (self.clone(), at.clone(), options.access.clone());
-        Ok(Box::new(StdioListener { transport, at, access, arriving }))
+        places.insert(at.address().to_owned(), Place::Listener(sender));
+        Ok(Box::new(StdioListener { at: at.clone(), access: options.access.clone(), arriving }))
     }
 }
 
 #[derive(Debug)]
 struct StdioListener {
-    transport: StdioTransport,
     at: Endpoint,
     access: Access,
     arriving: mpsc::Receiver<Pipes>,
@@ -125,12 +119,6 @@ impl Listener for StdioListener {
 
     async fn close(self: Box<Self>) -> Result<(), Error> {
         Ok(())
-    }
-}
-
-impl Drop for StdioListener {
-    fn drop(&mut self) {
-        self.transport.world().places.remove(self.at.address());
     }
 }
 
@@ -183,19 +171,19 @@ impl AsyncWrite for Writer {
 /// Parent and child, each a node with a port; the child is this program again.
 #[tokio::main]
 pub async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let patience = Duration::from_secs(60);
     let naming =
         StaticNaming::new().with("parent", "stdio:parent".parse()?).with("child", "stdio:child".parse()?);
     if env::args().nth(1).as_deref() == Some("child") {
         let config = NodeConfig::new("child").naming(naming).transport(StdioTransport::from_parent()?);
         let node = Node::start(config).await?;
-        // A parent that is gone does not come back, and a value counts as taken when something was done with it.
-        let port = PortConfig::new().source_ttl(Duration::ZERO).ack_mode(AckMode::Explicit);
-        let mut incoming = node.incoming_with::<String>("IN", port)?;
+        // A parent that is gone does not come back.
+        let mut incoming =
+            node.incoming_with::<String>("IN", PortConfig::new().source_ttl(Duration::ZERO))?;
         while let Ok(word) = incoming.recv().await {
             eprintln!("child: took {:?}", *word);
-            word.ack();
         }
-        return Ok(node.shutdown(PATIENCE).await?);
+        return Ok(node.shutdown(patience).await?);
     }
     let transport = StdioTransport::default().with_command("child", env::current_exe()?, &["child"]);
     let node = Node::start(NodeConfig::new("parent").naming(naming).transport(transport)).await?;
@@ -205,9 +193,7 @@ pub async fn main() -> Result<(), Box<dyn std::error::Error>> {
         out.send(word.to_owned()).await?;
         println!("parent: sent {word:?}");
     }
-    out.close(PATIENCE).await?;
+    out.close(patience).await?;
     println!("parent: the child has taken everything");
-    Ok(node.shutdown(PATIENCE).await?)
+    Ok(node.shutdown(patience).await?)
 }
-
-const PATIENCE: Duration = Duration::from_secs(60);

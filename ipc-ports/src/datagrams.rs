@@ -13,7 +13,7 @@ use futures_core::Stream;
 use ipc_pipeline::{
     SendError,
     best_effort::{
-        Received, Receiver, ReceiverConfig, ReceiverCounters, RecvError, Sender, SenderConfig,
+        Outgoing, Received, Receiver, ReceiverConfig, ReceiverCounters, RecvError, Sender, SenderConfig,
         SenderCounters, SourceInfo, Unsent,
     },
     link::{LinkNames, Status},
