@@ -65,5 +65,5 @@ pub mod strategy;
 pub use fault::{
     Chunk, Direction, FaultCounters, FaultHandle, FaultPlan, Faulty, Rule, Side, SideCounters, Verdict,
 };
-pub use memory::MemTransport;
+pub use memory::{MemDatagramCounters, MemTransport};
 pub use proptest;

@@ -1,5 +1,6 @@
 //! A transport within one process: addressable, bounded, refusable and deterministic under paused time.
 
+mod datagram;
 mod frames;
 mod pipe;
 
@@ -12,20 +13,22 @@ use std::{
 
 use async_trait::async_trait;
 use ipc_transport::{
-    ConnectOptions, Connection, ConnectionInfo, Endpoint, Error, Incoming, ListenOptions, Listener,
-    PeerIdentity, Transport,
+    ConnectOptions, Connection, ConnectionInfo, DatagramSocket, DatagramTransport, Endpoint, Error, Incoming,
+    ListenOptions, Listener, PeerIdentity, Transport,
 };
 use tokio::{
     sync::mpsc,
     time::{error::Elapsed, timeout},
 };
 
+pub use self::datagram::MemDatagramCounters;
 use self::{
+    datagram::{Network, Room},
     frames::{FrameSink, FrameStream},
     pipe::{PipeReader, PipeWriter},
 };
 
-/// Connections within one process, at endpoints such as `mem:name`.
+/// Connections and datagrams within one process, at endpoints such as `mem:name`.
 ///
 /// It is a transport like any other and passes the same conformance suite: listeners have names and bounded
 /// backlogs, connections have bounded buffers and end by halves. Nothing in it sleeps, spawns or reads a clock, apart
@@ -35,6 +38,11 @@ use self::{
 /// Each [`MemTransport::new`] makes a world of its own, in which names mean nothing to other worlds; a clone
 /// shares the world of its original. The name `0` stands for a fresh name, as port 0 does with TCP: the
 /// listener's [`local_endpoint`](Listener::local_endpoint) tells it.
+///
+/// It is a [`DatagramTransport`] as well. The names of sockets are a space of their own beside those of listeners. What does
+/// not fit into the buffer of a socket is dropped, as a network would do, and counted by
+/// [`MemTransport::datagram_counters`]; nothing else is ever lost, doubled or overtaken. Put a
+/// [`Faulty`](crate::Faulty) around it for a worse network.
 ///
 /// # Examples
 ///
@@ -58,6 +66,8 @@ pub struct MemTransport {
     buffer: NonZeroUsize,
     framed: bool,
     identity: PeerIdentity,
+    max_payload: usize,
+    datagram_room: Room,
 }
 
 impl MemTransport {
@@ -74,6 +84,11 @@ impl MemTransport {
             buffer: const { NonZeroUsize::new(64 * 1024).expect("64 KiB is not zero") },
             framed: false,
             identity: PeerIdentity::Unknown,
+            max_payload: 1_200,
+            datagram_room: Room {
+                datagrams: const { NonZeroUsize::new(256).expect("256 is not zero") },
+                bytes: 208 * 1024,
+            },
         }
     }
 
@@ -105,6 +120,31 @@ impl MemTransport {
         self
     }
 
+    /// The most bytes that one datagram carries when it is sent from a socket bound by this handle.
+    ///
+    /// 1,200 by default, what UDP carries everywhere without being split.
+    #[must_use]
+    pub fn with_max_payload(mut self, bytes: usize) -> Self {
+        self.max_payload = bytes;
+        self
+    }
+
+    /// How many datagrams, and how many bytes of them together, wait in a socket bound by this handle; what comes when
+    /// either is used up is dropped.
+    ///
+    /// 256 datagrams and 208 KiB by default, near what Linux gives a UDP socket. An empty buffer takes one datagram of any
+    /// size.
+    #[must_use]
+    pub fn with_datagram_buffer(mut self, datagrams: NonZeroUsize, bytes: usize) -> Self {
+        self.datagram_room = Room { datagrams, bytes };
+        self
+    }
+
+    /// What became of all datagrams that were sent in this world.
+    pub fn datagram_counters(&self) -> MemDatagramCounters {
+        self.world.network.counters()
+    }
+
     /// The names at which somebody listens, sorted.
     pub fn names(&self) -> Vec<String> {
         self.world.listeners().places.keys().cloned().collect()
@@ -133,6 +173,8 @@ impl fmt::Debug for MemTransport {
             .field("buffer", &self.buffer)
             .field("framed", &self.framed)
             .field("identity", &self.identity)
+            .field("max_payload", &self.max_payload)
+            .field("datagram_room", &self.datagram_room)
             .finish()
     }
 }
@@ -169,7 +211,7 @@ impl Transport for MemTransport {
         listeners.made += 1;
         let id = listeners.made;
         let local = match at.address() {
-            Self::FRESH_NAME => fresh_endpoint(&listeners),
+            Self::FRESH_NAME => fresh_endpoint(id, |name| listeners.places.contains_key(name)),
             _ => at.clone(),
         };
         let (backlog, waiting) = mpsc::channel(options.backlog.max(1) as usize);
@@ -183,6 +225,18 @@ impl Transport for MemTransport {
         }
         drop(listeners);
         Ok(Box::new(MemListener { world: self.world.clone(), id, local, waiting, options: options.clone() }))
+    }
+}
+
+#[async_trait]
+impl DatagramTransport for MemTransport {
+    fn scheme(&self) -> &str {
+        Self::SCHEME
+    }
+
+    async fn bind(&self, at: &Endpoint) -> Result<DatagramSocket, Error> {
+        own(at)?;
+        self.world.network.bind(at, self.datagram_room, self.max_payload)
     }
 }
 
@@ -242,6 +296,7 @@ impl fmt::Debug for MemListener {
 #[derive(Default)]
 struct World {
     listeners: Mutex<Listeners>,
+    network: Arc<Network>,
 }
 
 #[derive(Default)]
@@ -272,12 +327,13 @@ fn own(endpoint: &Endpoint) -> Result<(), Error> {
     }
 }
 
-fn fresh_endpoint(listeners: &Listeners) -> Endpoint {
-    (listeners.made..)
+/// The first fresh name from this number on that nobody has.
+fn fresh_endpoint(from: u64, is_taken: impl Fn(&str) -> bool) -> Endpoint {
+    (from..)
         .map(|number| format!("fresh-{number}"))
-        .find(|name| !listeners.places.contains_key(name))
+        .find(|name| !is_taken(name))
         .map(|name| {
             Endpoint::new(MemTransport::SCHEME, name).expect("letters, a dash and digits are an address")
         })
-        .expect("there are more numbers than listeners")
+        .expect("there are more numbers than names")
 }

@@ -21,6 +21,8 @@ pub struct Subject {
 
 impl Subject {
     /// A transport, and an endpoint at which each bind finds a fresh place.
+    ///
+    /// Its datagrams have to carry 8 bytes at least.
     pub fn new(transport: impl DatagramTransport, at: Endpoint) -> Self {
         Self { transport: Arc::new(transport), at, kept: Vec::new() }
     }
@@ -62,16 +64,21 @@ impl Ends {
         Self { reader, writer, local, address }
     }
 
-    /// Sends until one of them arrives.
+    /// Sends until one of them arrives as it was sent; earlier ones may come late and again.
     async fn deliver(&mut self, to: &mut Self, payload: &Bytes) -> Datagram {
+        let mut others = 0;
         for _ in 0..ATTEMPTS {
             let datagram = Datagram { payload: payload.clone(), peer: to.address.clone() };
             self.writer.send(datagram).await.expect("the socket is whole");
-            if let Ok(received) = timeout(PATIENCE, to.reader.recv()).await {
-                return received.expect("the socket is open").expect("the socket is whole");
+            let Ok(received) = timeout(PATIENCE, to.reader.recv()).await else { continue };
+            let received = received.expect("the socket is open").expect("the socket is whole");
+            if received.payload == payload {
+                return received;
             }
+            others += 1;
         }
-        panic!("none of {ATTEMPTS} datagrams arrived");
+        let len = payload.len();
+        panic!("none of {ATTEMPTS} datagrams of {len} bytes arrived as it was sent, and {others} others did");
     }
 }
 
@@ -107,10 +114,7 @@ pub async fn datagrams_arrive_whole(subject: Subject) {
         .map(|len| (0..len).map(|index| (index % 251) as u8).collect())
         .collect();
     for payload in &payloads {
-        // Earlier ones may come again, and late.
-        while one.deliver(&mut two, payload).await.payload != payload {
-            assert!(!payload.is_empty() || payloads.len() > 1, "something else arrived");
-        }
+        one.deliver(&mut two, payload).await;
     }
     for payload in &payloads {
         let datagram = Datagram { payload: payload.clone(), peer: two.address.clone() };
@@ -136,7 +140,7 @@ pub async fn the_sender_can_be_answered(subject: Subject) {
     let question = one.deliver(&mut two, &Bytes::from_static(b"who?")).await;
     assert_eq!(question.peer, one.address);
     let answer = two.deliver(&mut one, &Bytes::from_static(b"me")).await;
-    assert_eq!((answer.peer, &answer.payload[..]), (two.address, &b"me"[..]));
+    assert_eq!(answer.peer, two.address);
 }
 
 /// Promise 4: a datagram of the full size passes.
@@ -151,7 +155,7 @@ pub async fn the_sender_can_be_answered(subject: Subject) {
 pub async fn the_largest_datagram_passes(subject: Subject) {
     let (mut one, mut two) = (subject.bind().await, subject.bind().await);
     let largest = Bytes::from(vec![7; one.writer.max_payload()]);
-    assert_eq!(one.deliver(&mut two, &largest).await.payload, largest);
+    one.deliver(&mut two, &largest).await;
 }
 
 /// Promise 5: a datagram that is too large is refused before anything is sent, and the socket goes on.
@@ -170,7 +174,7 @@ pub async fn what_is_too_large_is_refused(subject: Subject) {
     let refused = one.writer.send(datagram).await.expect_err("it is too large");
     assert!(matches!(refused, Error::DatagramTooLarge { len, max: limit } if len == max + 1 && limit == max));
     let small = Bytes::from_static(b"small");
-    assert_eq!(one.deliver(&mut two, &small).await.payload, small);
+    one.deliver(&mut two, &small).await;
 }
 
 /// Promise 6: a datagram to nobody may be lost, and everything else goes on.
@@ -189,10 +193,10 @@ pub async fn sending_to_nobody_harms_nobody(subject: Subject) {
         let datagram = Datagram { payload: vec![round].into(), peer: nobody.clone() };
         one.writer.send(datagram).await.expect("nobody is told");
         let payload = Bytes::from(vec![100 + round]);
-        while one.deliver(&mut two, &payload).await.payload != payload {}
+        one.deliver(&mut two, &payload).await;
     }
     let payload = Bytes::from_static(b"back");
-    assert_eq!(two.deliver(&mut one, &payload).await.payload, payload);
+    two.deliver(&mut one, &payload).await;
 }
 
 /// Promise 7: the local endpoint can be sent to as it is.
@@ -210,7 +214,7 @@ pub async fn local_endpoint_is_reachable(subject: Subject) {
     let parsed: Endpoint = two.local.to_string().parse().expect("an endpoint prints as one");
     two.address = DatagramAddress::of(&parsed).expect("a bound socket has an address");
     let payload = Bytes::from_static(b"found");
-    assert_eq!(one.deliver(&mut two, &payload).await.payload, payload);
+    one.deliver(&mut two, &payload).await;
 }
 
 /// Promise 8: an address that is bound cannot be bound again.
@@ -226,8 +230,8 @@ pub async fn a_second_bind_is_refused(subject: Subject) {
     let (mut one, mut two) = (subject.bind().await, subject.bind().await);
     let refused = subject.transport.bind(&two.local).await.expect_err("somebody has it");
     assert!(matches!(refused, Error::AddrInUse { .. }), "{refused:?}");
-    let payload = Bytes::from_static(b"still here");
-    assert_eq!(one.deliver(&mut two, &payload).await.payload, payload);
+    let payload = Bytes::from_static(b"still");
+    one.deliver(&mut two, &payload).await;
 }
 
 /// Promise 9: once both halves are gone, the address is free.
@@ -264,7 +268,7 @@ pub async fn receiving_is_cancel_safe(subject: Subject) {
             poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_ready())).await;
         }
         let payload = Bytes::from(vec![round]);
-        while one.deliver(&mut two, &payload).await.payload != payload {}
+        one.deliver(&mut two, &payload).await;
     }
 }
 

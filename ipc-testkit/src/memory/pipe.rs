@@ -207,7 +207,7 @@ impl Pipe {
     }
 }
 
-fn register(place: &mut Option<Waker>, cx: &Context<'_>) {
+pub(super) fn register(place: &mut Option<Waker>, cx: &Context<'_>) {
     match place {
         Some(waker) => waker.clone_from(cx.waker()),
         None => *place = Some(cx.waker().clone()),
@@ -215,7 +215,7 @@ fn register(place: &mut Option<Waker>, cx: &Context<'_>) {
 }
 
 /// Wakers run foreign code, so they are woken after the lock is released.
-fn wake(waker: Option<Waker>) {
+pub(super) fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
     }
