@@ -4,6 +4,7 @@ mod flow;
 mod halves;
 mod handle;
 mod plan;
+mod socket;
 
 use std::{
     fmt,
@@ -15,7 +16,8 @@ use std::{
 
 use async_trait::async_trait;
 use ipc_transport::{
-    ConnectOptions, Connection, Endpoint, Error, Incoming, ListenOptions, Listener, Transport,
+    ConnectOptions, Connection, DatagramSocket, DatagramTransport, Endpoint, Error, Incoming, ListenOptions,
+    Listener, Transport,
 };
 use tokio::io::AsyncWrite;
 
@@ -25,7 +27,7 @@ use self::{
     handle::Shared,
 };
 pub use self::{
-    handle::{FaultCounters, FaultHandle, SideCounters},
+    handle::{DatagramCounters, FaultCounters, FaultHandle, SideCounters},
     plan::{Chunk, Direction, FaultPlan, Rule, Side, Verdict},
 };
 
@@ -39,6 +41,9 @@ pub use self::{
 /// order or the connection fails. Corrupting, losing, duplicating and reordering break it on purpose: they act on the
 /// chunks that single reads and writes move, which is damage to the byte stream, as no real transport of ours would do
 /// it. They are there to show that the layer above notices.
+///
+/// A [`DatagramTransport`] is wrapped in the same way, and there losing, duplicating and reordering are what the contract
+/// allows. [`Rule`] has a table of what each rule does to datagrams.
 ///
 /// # Examples
 ///
@@ -55,13 +60,14 @@ pub struct Faulty<T> {
     control: Arc<Control>,
 }
 
-impl<T: Transport> Faulty<T> {
+impl<T> Faulty<T> {
     /// Wraps a transport.
     pub fn new(inner: T, plan: FaultPlan) -> Self {
         let control = Control {
             shared: Arc::new(Shared::new(plan)),
             dialled: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
+            bound: AtomicU64::new(0),
             reported: AtomicBool::new(false),
         };
         Self { inner, control: Arc::new(control) }
@@ -117,6 +123,20 @@ impl<T: Transport> Transport for Faulty<T> {
     }
 }
 
+#[async_trait]
+impl<T: DatagramTransport> DatagramTransport for Faulty<T> {
+    fn scheme(&self) -> &str {
+        self.inner.scheme()
+    }
+
+    async fn bind(&self, at: &Endpoint) -> Result<DatagramSocket, Error> {
+        let number = self.control.next(Side::Bound);
+        self.control.admit(Side::Bound, number, at)?;
+        let socket = self.inner.bind(at).await?;
+        Ok(socket::wrap(&self.control.shared, number, socket))
+    }
+}
+
 #[derive(Debug)]
 struct FaultyListener {
     inner: Box<dyn Listener>,
@@ -150,25 +170,31 @@ struct Control {
     shared: Arc<Shared>,
     dialled: AtomicU64,
     accepted: AtomicU64,
+    bound: AtomicU64,
     reported: AtomicBool,
 }
 
 impl Control {
-    /// The number of a new connection on its side.
+    /// The number of a new connection or socket on its side.
     fn next(&self, side: Side) -> u64 {
         let counter = match side {
             Side::Accepted => &self.accepted,
+            Side::Bound => &self.bound,
             Side::Dialled => &self.dialled,
         };
         counter.fetch_add(1, Ordering::Relaxed)
     }
 
     fn admit(&self, side: Side, number: u64, endpoint: &Endpoint) -> Result<(), Error> {
-        if self.shared.is_refusing() || flow::refuses(&self.shared.plan, side, number) {
-            self.shared.count(side, |counters| counters.refused += 1);
-            return Err(Error::ConnectionRefused { endpoint: endpoint.clone() });
+        if !self.shared.is_refusing() && !flow::refuses(&self.shared.plan, side, number) {
+            return Ok(());
         }
-        Ok(())
+        self.shared.count(side, |counters| counters.refused += 1);
+        let endpoint = endpoint.clone();
+        Err(match side {
+            Side::Accepted | Side::Dialled => Error::ConnectionRefused { endpoint },
+            Side::Bound => Error::AddrInUse { endpoint, holder: None },
+        })
     }
 
     fn wrap(&self, side: Side, number: u64, connection: Connection) -> Connection {

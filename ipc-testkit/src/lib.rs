@@ -63,7 +63,8 @@ pub mod process;
 pub mod strategy;
 
 pub use fault::{
-    Chunk, Direction, FaultCounters, FaultHandle, FaultPlan, Faulty, Rule, Side, SideCounters, Verdict,
+    Chunk, DatagramCounters, Direction, FaultCounters, FaultHandle, FaultPlan, Faulty, Rule, Side,
+    SideCounters, Verdict,
 };
 pub use memory::{MemDatagramCounters, MemTransport};
 pub use proptest;

@@ -38,7 +38,7 @@ pub(super) struct Judgement {
 impl Flow {
     pub(super) fn new(plan: &FaultPlan, side: Side, direction: Direction, connection: u64) -> Self {
         let lane = u64::from(side == Side::Dialled) << 1 | u64::from(direction == Direction::Writing);
-        let mut rng = generator(plan.seed(), connection << 2 | lane);
+        let mut rng = generator(plan.seed() ^ salt(side), connection << 2 | lane);
         let (mut cut_at, mut stalls, mut rules) = (None::<u64>, Vec::new(), Vec::new());
         for rule in plan.rules() {
             if !rule.concerns(side, connection) || !rule.concerns_direction(direction) {
@@ -47,6 +47,8 @@ impl Flow {
             match &rule.fault {
                 // A refused connection never comes here, and one that was spared has nothing more to fear.
                 Fault::Refuse => {}
+                // A socket has no connection that could end, and its datagrams stay whole.
+                Fault::Cut { .. } | Fault::Split { .. } if side == Side::Bound => {}
                 Fault::Cut { after } => {
                     let at = rng.u64(after.clone());
                     if strikes(&mut rng, rule.chance) {
@@ -121,6 +123,7 @@ impl Flow {
                 Fault::Duplicate => Verdict::Duplicate,
                 Fault::Lose => Verdict::Lose,
                 Fault::Reorder => Verdict::Reorder,
+                Fault::Truncate => Verdict::Truncate,
                 Fault::Cut { .. } | Fault::Refuse | Fault::Split { .. } | Fault::Stall { .. } => {
                     Verdict::Pass
                 }
@@ -141,6 +144,11 @@ impl Flow {
         }
     }
 
+    /// A length below this one; 0 for an empty datagram.
+    pub(super) fn shorter(&mut self, len: usize) -> usize {
+        if len == 0 { 0 } else { self.rng.usize(..len) }
+    }
+
     /// So many bytes went this way.
     pub(super) fn advance(&mut self, count: usize) {
         self.moved += count as u64;
@@ -150,7 +158,7 @@ impl Flow {
 /// Whether a plan turns this connection away.
 pub(super) fn refuses(plan: &FaultPlan, side: Side, connection: u64) -> bool {
     let lane = u64::from(side == Side::Dialled);
-    let mut rng = generator(plan.seed() ^ REFUSING, connection << 1 | lane);
+    let mut rng = generator(plan.seed() ^ REFUSING ^ salt(side), connection << 1 | lane);
     plan.rules().iter().filter(|rule| matches!(rule.fault, Fault::Refuse)).any(|rule| {
         // Drawn even where the rule does not apply, so that a narrower rule does not shift the choices of the next.
         let strikes = strikes(&mut rng, rule.chance);
@@ -167,8 +175,14 @@ fn generator(seed: u64, lane: u64) -> fastrand::Rng {
     fastrand::Rng::with_seed(seed ^ lane.wrapping_add(1).wrapping_mul(GOLDEN))
 }
 
+/// Keeps sockets apart from connections, whose two sides are kept apart by their lanes.
+fn salt(side: Side) -> u64 {
+    if side == Side::Bound { SOCKETS } else { 0 }
+}
+
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 const REFUSING: u64 = 0x5265_6675_7365_2121;
+const SOCKETS: u64 = 0x536f_636b_6574_2121;
 
 #[cfg(test)]
 mod tests {

@@ -100,7 +100,7 @@ fn lock<H>(half: &Mutex<Half<H>>) -> MutexGuard<'_, Half<H>> {
 }
 
 /// Why a direction waits, apart from the transport underneath.
-enum Pause {
+pub(super) enum Pause {
     /// Until the handle resumed more often than this.
     Resumed(u64),
     /// Until a time has passed.
@@ -108,16 +108,16 @@ enum Pause {
 }
 
 impl Pause {
-    fn stall(lasting: Option<Duration>, shared: &Shared) -> Self {
+    pub(super) fn stall(lasting: Option<Duration>, shared: &Shared) -> Self {
         lasting.map_or_else(|| Self::Resumed(shared.resumed()), Self::elapsed)
     }
 
-    fn elapsed(time: Duration) -> Self {
+    pub(super) fn elapsed(time: Duration) -> Self {
         Self::Elapsed(Box::pin(sleep(time)))
     }
 
     /// Ready when nothing holds this direction; the waker is already noted for the handle.
-    fn poll(pause: &mut Option<Self>, shared: &Shared, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll(pause: &mut Option<Self>, shared: &Shared, cx: &mut Context<'_>) -> Poll<()> {
         if shared.is_stalled() {
             return Poll::Pending;
         }

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Direction, FaultPlan, Side, halves::Live};
+use super::{Direction, FaultPlan, Side, halves::Live, socket::Bell};
 
 /// Cuts, stalls and refuses by hand, and counts.
 ///
@@ -25,7 +25,7 @@ impl FaultHandle {
         Self { shared }
     }
 
-    /// Cuts every live connection now and tells how many there were.
+    /// Cuts every live connection now and tells how many there were; sockets of datagrams are left alone.
     ///
     /// Both halves of each fail with `ConnectionReset`, and what they held is dropped at once, even when nobody polls
     /// them: the peer sees the end of the connection.
@@ -35,6 +35,9 @@ impl FaultHandle {
     }
 
     /// Holds all bytes in both directions of every connection, present and future, until [`FaultHandle::resume`].
+    ///
+    /// Sockets of datagrams are held as well: sending waits, and what arrives stays with the transport underneath, which
+    /// drops what it has no room for.
     pub fn stall(&self) {
         self.shared.stalled.store(true, Ordering::SeqCst);
     }
@@ -46,14 +49,15 @@ impl FaultHandle {
         for live in self.shared.live() {
             live.wake();
         }
+        self.shared.ring();
     }
 
-    /// Turns every new connection away until [`FaultHandle::admit`].
+    /// Turns every new connection away, and every bind, until [`FaultHandle::admit`].
     pub fn refuse(&self) {
         self.shared.refusing.store(true, Ordering::SeqCst);
     }
 
-    /// Lets new connections in again.
+    /// Lets new connections in again, and sockets be bound.
     pub fn admit(&self) {
         self.shared.refusing.store(false, Ordering::SeqCst);
     }
@@ -104,6 +108,10 @@ pub struct FaultCounters {
     pub dialled: SideCounters,
     /// Connections that it accepted.
     pub accepted: SideCounters,
+    /// Sockets that it bound; each counts as a connection.
+    pub bound: SideCounters,
+    /// What became of the datagrams of those sockets.
+    pub datagrams: DatagramCounters,
 }
 
 impl FaultCounters {
@@ -111,6 +119,7 @@ impl FaultCounters {
     pub fn side(&self, side: Side) -> &SideCounters {
         match side {
             Side::Accepted => &self.accepted,
+            Side::Bound => &self.bound,
             Side::Dialled => &self.dialled,
         }
     }
@@ -118,6 +127,7 @@ impl FaultCounters {
     fn side_mut(&mut self, side: Side) -> &mut SideCounters {
         match side {
             Side::Accepted => &mut self.accepted,
+            Side::Bound => &mut self.bound,
             Side::Dialled => &mut self.dialled,
         }
     }
@@ -139,6 +149,29 @@ pub struct SideCounters {
     pub written: u64,
 }
 
+/// What became of the datagrams of all sockets that a faulty transport bound.
+///
+/// Every datagram that was sent by a user or that came in from the transport underneath is judged once; what these
+/// counters say of it is exact.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DatagramCounters {
+    /// Handed to the transport underneath, doubles included.
+    pub sent: u64,
+    /// Handed to the receiver, doubles included.
+    pub received: u64,
+    /// Lost by a rule; those that the transport underneath loses are not seen.
+    pub lost: u64,
+    /// Passed on twice.
+    pub doubled: u64,
+    /// Passed on after the one that came behind them.
+    pub overtaken: u64,
+    /// Passed on with a bit flipped.
+    pub corrupted: u64,
+    /// Passed on without their last bytes.
+    pub truncated: u64,
+}
+
 /// What the transport, its listeners, its connections and its handles share.
 pub(super) struct Shared {
     pub(super) plan: FaultPlan,
@@ -146,6 +179,7 @@ pub(super) struct Shared {
     resumed: AtomicU64,
     refusing: AtomicBool,
     connections: Mutex<Vec<Weak<Live>>>,
+    bells: Mutex<Vec<Weak<Bell>>>,
     counters: watch::Sender<FaultCounters>,
 }
 
@@ -157,6 +191,7 @@ impl Shared {
             resumed: AtomicU64::new(0),
             refusing: AtomicBool::new(false),
             connections: Mutex::default(),
+            bells: Mutex::default(),
             counters: watch::Sender::new(FaultCounters::default()),
         }
     }
@@ -178,6 +213,32 @@ impl Shared {
         let mut connections = self.connections();
         connections.retain(|live| live.strong_count() > 0);
         connections.push(Arc::downgrade(live));
+    }
+
+    /// Notes one direction of a socket, to be woken when the flow resumes.
+    pub(super) fn register_bell(&self, bell: &Arc<Bell>) {
+        let mut bells = self.bells();
+        bells.retain(|bell| bell.strong_count() > 0);
+        bells.push(Arc::downgrade(bell));
+    }
+
+    /// Lets all directions of all sockets look again at what held them.
+    fn ring(&self) {
+        let bells: Vec<Arc<Bell>> = self.bells().iter().filter_map(Weak::upgrade).collect();
+        for bell in bells {
+            let waker = bell.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
+    }
+
+    fn bells(&self) -> MutexGuard<'_, Vec<Weak<Bell>>> {
+        self.bells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn count_datagrams(&self, change: impl FnOnce(&mut DatagramCounters)) {
+        self.counters.send_modify(|counters| change(&mut counters.datagrams));
     }
 
     pub(super) fn count(&self, side: Side, change: impl FnOnce(&mut SideCounters)) {

@@ -10,8 +10,8 @@ use std::{
 
 /// What goes wrong, and the seed of every random choice on the way.
 ///
-/// Equal plans over equal traffic make equal faults. Each connection has a random sequence of its own per
-/// direction, so that the order in which tasks of different connections run does not matter. A
+/// Equal plans over equal traffic make equal faults. Each connection, and each socket of datagrams, has a random sequence of
+/// its own per direction, so that the order in which tasks of different connections run does not matter. A
 /// [`Faulty`](crate::Faulty) that is dropped by a panicking test prints its plan.
 ///
 /// # Examples
@@ -55,7 +55,7 @@ impl FaultPlan {
     }
 
     /// Whether a connection under this plan still delivers its bytes in order or fails: no rule corrupts, loses,
-    /// duplicates or reorders, and there is no rule of the caller's own.
+    /// duplicates, reorders or truncates, and there is no rule of the caller's own.
     pub fn keeps_the_contract(&self) -> bool {
         self.rules.iter().all(|rule| rule.fault.keeps_the_contract())
     }
@@ -78,6 +78,20 @@ impl fmt::Display for FaultPlan {
 }
 
 /// One fault and where it strikes: by default on both sides, in both directions, always, on every connection.
+///
+/// Where a transport carries datagrams, sockets are numbered as connections are and a chunk is one datagram:
+///
+/// | rule | on a socket |
+/// |---|---|
+/// | [`refuse`](Rule::refuse) | a bind fails with `AddrInUse` |
+/// | [`lose`](Rule::lose), [`duplicate`](Rule::duplicate), [`corrupt`](Rule::corrupt), [`truncate`](Rule::truncate) | as they say, each datagram by itself |
+/// | [`reorder`](Rule::reorder) | a datagram is held until the next one has passed, however long that takes |
+/// | [`delay`](Rule::delay) | sending or receiving takes so much longer for each datagram; order is kept |
+/// | [`stall_after`](Rule::stall_after) | after so many bytes of payload sending waits, or nothing is received |
+/// | [`cut_after`](Rule::cut_after), [`split`](Rule::split) | nothing: there is no connection to end, and datagrams stay whole |
+///
+/// Reordering and losing datagrams keeps the contract of a datagram transport, unlike that of connections; corrupting and
+/// truncating break both.
 #[derive(Debug, Clone)]
 pub struct Rule {
     pub(super) fault: Fault,
@@ -92,7 +106,7 @@ impl Rule {
         Self { fault, side: None, direction: None, chance: 1.0, connections: None }
     }
 
-    /// Turns connections away: a dialler gets `ConnectionRefused`, an acceptor fails to establish.
+    /// Turns connections away: a dialler gets `ConnectionRefused`, an acceptor fails to establish, a bind meets `AddrInUse`.
     pub fn refuse() -> Self {
         Self::new(Fault::Refuse)
     }
@@ -159,6 +173,11 @@ impl Rule {
         Self::new(Fault::Reorder)
     }
 
+    /// Cuts a datagram short by one byte at least; it does nothing to connections, whose bytes have no boundaries.
+    pub fn truncate() -> Self {
+        Self::new(Fault::Truncate)
+    }
+
     /// A rule of your own, asked for each chunk; it should draw no randomness but from what it is told.
     pub fn custom(judge: impl Fn(&Chunk<'_>) -> Verdict + Send + Sync + 'static) -> Self {
         Self::new(Fault::Custom(Judge(Arc::new(judge))))
@@ -175,6 +194,13 @@ impl Rule {
     #[must_use]
     pub fn accepted(mut self) -> Self {
         self.side = Some(Side::Accepted);
+        self
+    }
+
+    /// Only on sockets of datagrams that this transport bound.
+    #[must_use]
+    pub fn bound(mut self) -> Self {
+        self.side = Some(Side::Bound);
         self
     }
 
@@ -232,11 +258,13 @@ impl fmt::Display for Rule {
     }
 }
 
-/// Which side of a connection the faulty transport made.
+/// Which side of a connection the faulty transport made, or that it has no sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
     /// It accepted the connection.
     Accepted,
+    /// It bound a socket of datagrams, which has peers and no connection.
+    Bound,
     /// It dialled the connection.
     Dialled,
 }
@@ -245,6 +273,7 @@ impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Accepted => "accepted",
+            Self::Bound => "bound",
             Self::Dialled => "dialled",
         })
     }
@@ -268,15 +297,15 @@ impl fmt::Display for Direction {
     }
 }
 
-/// Bytes on their way, as one read or write moves them.
+/// Bytes on their way, as one read or write moves them, or one datagram.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Chunk<'a> {
-    /// Who made the connection.
+    /// Who made the connection; [`Side::Bound`] for a datagram.
     pub side: Side,
     /// Which way the bytes go.
     pub direction: Direction,
-    /// The number of the connection on its side, from 0.
+    /// The number of the connection or the socket on its side, from 0.
     pub connection: u64,
     /// How many bytes went this way before.
     pub offset: u64,
@@ -290,7 +319,7 @@ pub struct Chunk<'a> {
 pub enum Verdict {
     /// One bit of it is flipped.
     Corrupt,
-    /// The connection is cut before it.
+    /// The connection is cut before it; a datagram passes.
     Cut,
     /// It goes on its way after this time.
     Delay(Duration),
@@ -302,6 +331,8 @@ pub enum Verdict {
     Pass,
     /// It arrives after the chunk that follows it.
     Reorder,
+    /// It arrives without its last bytes, if it is a datagram; bytes of a connection pass.
+    Truncate,
 }
 
 /// The kinds of fault, behind the constructors of [`Rule`].
@@ -317,12 +348,18 @@ pub(super) enum Fault {
     Reorder,
     Split { max: NonZeroUsize },
     Stall { after: u64, lasting: Option<Duration> },
+    Truncate,
 }
 
 impl Fault {
     fn keeps_the_contract(&self) -> bool {
         match self {
-            Self::Corrupt | Self::Custom(_) | Self::Duplicate | Self::Lose | Self::Reorder => false,
+            Self::Corrupt
+            | Self::Custom(_)
+            | Self::Duplicate
+            | Self::Lose
+            | Self::Reorder
+            | Self::Truncate => false,
             Self::Cut { .. }
             | Self::Delay { .. }
             | Self::Refuse
@@ -351,6 +388,7 @@ impl fmt::Display for Fault {
             Self::Stall { after, lasting: Some(lasting) } => {
                 write!(f, "stall after {after} bytes for {lasting:?}")
             }
+            Self::Truncate => f.write_str("truncate"),
         }
     }
 }
