@@ -51,6 +51,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::{sync::watch, time::timeout};
 
 use self::lines::Lines;
+pub(crate) use self::rounds::seed_from_environment;
 pub use self::{
     parent::{Parent, enter},
     rounds::{Rounds, repetitions, rounds},

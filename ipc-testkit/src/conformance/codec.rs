@@ -14,6 +14,8 @@ use std::fmt;
 use bytes::Bytes;
 use ipc_transport::{Decoder, EncodeBuffer, EncodeError, Encoder};
 
+use super::{BrokenPromise, Examined, default_seed, keep_now, promise::examine_now};
+
 /// What is checked: a codec for one type, and values of that type.
 ///
 /// # Examples
@@ -30,6 +32,7 @@ pub struct Subject<T> {
     decoder: Box<dyn Decoder<T>>,
     samples: Vec<T>,
     self_delimiting: bool,
+    seed: u64,
 }
 
 impl<T: PartialEq + fmt::Debug + 'static> Subject<T> {
@@ -40,6 +43,7 @@ impl<T: PartialEq + fmt::Debug + 'static> Subject<T> {
             decoder: Box::new(codec),
             samples: samples.into_iter().collect(),
             self_delimiting: true,
+            seed: default_seed(),
         }
     }
 
@@ -48,6 +52,13 @@ impl<T: PartialEq + fmt::Debug + 'static> Subject<T> {
     #[must_use]
     pub fn not_self_delimiting(mut self) -> Self {
         self.self_delimiting = false;
+        self
+    }
+
+    /// Makes all random choices from this seed instead of `IPC_SEED`, or 0 where that is not set.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
         self
     }
 
@@ -64,6 +75,15 @@ impl<T: PartialEq + fmt::Debug + 'static> Subject<T> {
     fn each(&self) -> impl Iterator<Item = (&T, Vec<u8>)> {
         assert!(!self.samples.is_empty(), "there is nothing to check a codec without values");
         self.samples.iter().map(|value| (value, self.encoded(value)))
+    }
+}
+
+impl<T> Examined for Subject<T> {
+    const CONTRACT: &'static str = "codecs";
+    const CHECKS: &'static [&'static str] = crate::__each_codec_check! { __names_of_checks };
+
+    fn seed(&self) -> Option<u64> {
+        Some(self.seed)
     }
 }
 
@@ -226,7 +246,7 @@ fn offset(run: &[u8]) -> u32 {
 ///
 /// When the promise is broken.
 pub fn garbage_never_panics<T: PartialEq + fmt::Debug + 'static>(subject: Subject<T>) {
-    let mut rng = fastrand::Rng::with_seed(8);
+    let mut rng = fastrand::Rng::with_seed(subject.seed);
     for _ in 0..ROUNDS_OF_GARBAGE {
         let mut bytes = vec![0; rng.usize(..100)];
         rng.fill(&mut bytes);
@@ -274,7 +294,15 @@ macro_rules! __each_codec_check {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __run_codec_checks {
-    ([$factory:ident] $($check:ident)*) => {{ $($check($factory());)* }};
+    ([$factory:ident] $($check:ident)*) => {{ $(keep_now(stringify!($check), $factory(), $check);)* }};
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __collect_broken_codec {
+    ([$factory:ident] $($check:ident)*) => {
+        [$(examine_now(stringify!($check), $factory(), $check)),*].into_iter().filter_map(Result::err).collect()
+    };
 }
 
 #[doc(hidden)]
@@ -289,7 +317,8 @@ macro_rules! __test_codec_checks {
                 #[test]
                 fn $check() {
                     let factory = $factory;
-                    $crate::conformance::codec::$check(factory());
+                    let check = $crate::conformance::codec::$check;
+                    $crate::conformance::keep_now(stringify!($check), factory(), check);
                 }
             )*
         }
@@ -322,4 +351,11 @@ macro_rules! codec_conformance {
 /// At the first broken promise.
 pub fn run_all<T: PartialEq + fmt::Debug + 'static>(factory: impl Fn() -> Subject<T>) {
     crate::__each_codec_check! { __run_codec_checks factory }
+}
+
+/// Runs all checks, as [`run_all`] does, and gives every promise that is broken.
+pub fn broken_promises<T: PartialEq + fmt::Debug + 'static>(
+    factory: impl Fn() -> Subject<T>,
+) -> Vec<BrokenPromise> {
+    crate::__each_codec_check! { __collect_broken_codec factory }
 }

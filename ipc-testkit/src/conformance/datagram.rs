@@ -3,7 +3,7 @@
 //! Datagrams may be lost, so the checks send again until something arrives; a transport that loses some of them passes as
 //! well as one that loses none, and what arrives must be right in both.
 
-use std::{any::Any, fmt, future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{any::Any, fmt, future::poll_fn, iter, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use ipc_transport::{
@@ -12,10 +12,13 @@ use ipc_transport::{
 };
 use tokio::time::timeout;
 
+use super::{BrokenPromise, Examined, default_seed};
+
 /// What is checked: a transport, and an endpoint that stands for a fresh place each time, such as port 0.
 pub struct Subject {
     transport: Arc<dyn DatagramTransport>,
     at: Endpoint,
+    seed: u64,
     kept: Vec<Box<dyn Any + Send + Sync>>,
 }
 
@@ -24,7 +27,14 @@ impl Subject {
     ///
     /// Its datagrams have to carry 8 bytes at least.
     pub fn new(transport: impl DatagramTransport, at: Endpoint) -> Self {
-        Self { transport: Arc::new(transport), at, kept: Vec::new() }
+        Self { transport: Arc::new(transport), at, seed: default_seed(), kept: Vec::new() }
+    }
+
+    /// Makes all random choices from this seed instead of `IPC_SEED`, or 0 where that is not set.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
     }
 
     /// Keeps something alive as long as the subject.
@@ -36,6 +46,15 @@ impl Subject {
 
     async fn bind(&self) -> Ends {
         Ends::new(self.transport.bind(&self.at).await.expect("the place is fresh"))
+    }
+}
+
+impl Examined for Subject {
+    const CONTRACT: &'static str = "DatagramTransport";
+    const CHECKS: &'static [&'static str] = crate::__each_datagram_check! { __names_of_checks };
+
+    fn seed(&self) -> Option<u64> {
+        Some(self.seed)
     }
 }
 
@@ -108,10 +127,13 @@ pub async fn nothing_is_bound_before_the_first_poll(subject: Subject) {
 /// Dropping the future ends the check.
 pub async fn datagrams_arrive_whole(subject: Subject) {
     let (mut one, mut two) = (subject.bind().await, subject.bind().await);
-    let payloads: Vec<Bytes> = [0, 1, 2, 100, 1_000]
+    let mut rng = fastrand::Rng::with_seed(subject.seed);
+    let max = one.writer.max_payload();
+    let sizes = [0, 1, 2, 100, 1_000, rng.usize(..=max), rng.usize(..=max)];
+    let payloads: Vec<Bytes> = sizes
         .into_iter()
-        .filter(|len| *len <= one.writer.max_payload())
-        .map(|len| (0..len).map(|index| (index % 251) as u8).collect())
+        .filter(|len| *len <= max)
+        .map(|len| iter::repeat_with(|| rng.u8(..)).take(len).collect())
         .collect();
     for payload in &payloads {
         one.deliver(&mut two, payload).await;
@@ -261,8 +283,9 @@ pub async fn a_dropped_socket_frees_its_address(subject: Subject) {
 /// Dropping the future ends the check.
 pub async fn receiving_is_cancel_safe(subject: Subject) {
     let (mut one, mut two) = (subject.bind().await, subject.bind().await);
+    let mut rng = fastrand::Rng::with_seed(subject.seed);
     for round in 0..20_u8 {
-        for _ in 0..3 {
+        for _ in 0..rng.u8(1..5) {
             let mut waiting = pin!(two.reader.recv());
             // What still arrives of an earlier round is taken here.
             poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx).is_ready())).await;
@@ -293,33 +316,6 @@ macro_rules! __each_datagram_check {
     };
 }
 
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __run_datagram_checks {
-    ([$factory:ident] $($check:ident)*) => {{ $($check($factory()).await;)* }};
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __test_datagram_checks {
-    ([$name:ident, $factory:expr] $($check:ident)*) => {
-        mod $name {
-            #[allow(unused_imports, reason = "the factory may need nothing from outside")]
-            use super::*;
-
-            $(
-                #[test]
-                fn $check() {
-                    let factory = $factory;
-                    $crate::conformance::on_both_runtimes(|| {
-                        $crate::conformance::datagram::$check(factory())
-                    });
-                }
-            )*
-        }
-    };
-}
-
 /// Makes a test of each promise of [`DatagramTransport`], in a module of the given name.
 ///
 /// The factory is called for each test and gives a [`Subject`]; what it names must be in scope where the macro stands.
@@ -335,7 +331,7 @@ macro_rules! __test_datagram_checks {
 #[macro_export]
 macro_rules! datagram_conformance {
     ($name:ident, $factory:expr) => {
-        $crate::__each_datagram_check! { __test_datagram_checks $name, $factory }
+        $crate::__each_datagram_check! { __test_checks datagram $name, $factory }
     };
 }
 
@@ -349,7 +345,16 @@ macro_rules! datagram_conformance {
 ///
 /// Dropping the future ends the check that is running.
 pub async fn run_all(factory: impl Fn() -> Subject) {
-    crate::__each_datagram_check! { __run_datagram_checks factory }
+    crate::__each_datagram_check! { __run_checks factory }
+}
+
+/// Runs all checks, as [`run_all`] does, and gives every promise that is broken.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the check that is running.
+pub async fn broken_promises(factory: impl Fn() -> Subject) -> Vec<BrokenPromise> {
+    crate::__each_datagram_check! { __collect_broken factory }
 }
 
 /// How long to wait for a datagram before it is sent again.

@@ -4,7 +4,7 @@ use std::{any::Any, fmt, sync::Arc};
 
 use ipc_transport::{ConnectOptions, Endpoint, Error, ListenOptions, Listener, Naming, Transports};
 
-use super::assert_serves;
+use super::{BrokenPromise, Examined, assert_serves};
 
 /// What is checked: a naming, the transports that its endpoints need, a name to claim and one that nobody ever claims.
 ///
@@ -73,6 +73,15 @@ impl Subject {
     async fn assert_served_by(&self, listener: &mut dyn Listener) {
         let to = self.resolve().await;
         assert_serves(listener, self.transports.connect(&to, &ConnectOptions::default())).await;
+    }
+}
+
+impl Examined for Subject {
+    const CONTRACT: &'static str = "Naming";
+    const CHECKS: &'static [&'static str] = crate::__each_naming_check! { __names_of_checks };
+
+    fn seed(&self) -> Option<u64> {
+        None
     }
 }
 
@@ -195,33 +204,6 @@ macro_rules! __each_naming_check {
     };
 }
 
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __run_naming_checks {
-    ([$factory:ident] $($check:ident)*) => {{ $($check($factory()).await;)* }};
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __test_naming_checks {
-    ([$name:ident, $factory:expr] $($check:ident)*) => {
-        mod $name {
-            #[allow(unused_imports, reason = "the factory may need nothing from outside")]
-            use super::*;
-
-            $(
-                #[test]
-                fn $check() {
-                    let factory = $factory;
-                    $crate::conformance::on_both_runtimes(|| {
-                        $crate::conformance::naming::$check(factory())
-                    });
-                }
-            )*
-        }
-    };
-}
-
 /// Makes a test of each promise of [`Naming`](ipc_transport::Naming), in a module of the given name.
 ///
 /// The factory is called for each test, inside a tokio runtime, and gives a
@@ -241,7 +223,7 @@ macro_rules! __test_naming_checks {
 #[macro_export]
 macro_rules! naming_conformance {
     ($name:ident, $factory:expr) => {
-        $crate::__each_naming_check! { __test_naming_checks $name, $factory }
+        $crate::__each_naming_check! { __test_checks naming $name, $factory }
     };
 }
 
@@ -255,5 +237,14 @@ macro_rules! naming_conformance {
 ///
 /// Dropping the future ends the check that is running.
 pub async fn run_all(factory: impl Fn() -> Subject) {
-    crate::__each_naming_check! { __run_naming_checks factory }
+    crate::__each_naming_check! { __run_checks factory }
+}
+
+/// Runs all checks, as [`run_all`] does, and gives every promise that is broken.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the check that is running.
+pub async fn broken_promises(factory: impl Fn() -> Subject) -> Vec<BrokenPromise> {
+    crate::__each_naming_check! { __collect_broken factory }
 }

@@ -10,7 +10,7 @@ use ipc_transport::{
 };
 use tokio::io::AsyncReadExt;
 
-use super::write_out;
+use super::{BrokenPromise, Examined, default_seed, write_out};
 
 pub use self::{
     listening::{
@@ -46,6 +46,7 @@ pub struct Subject {
     at: Endpoint,
     connect: ConnectOptions,
     listen: ListenOptions,
+    seed: u64,
     kept: Vec<Box<dyn Any + Send + Sync>>,
 }
 
@@ -61,6 +62,7 @@ impl Subject {
             at,
             connect: ConnectOptions::default(),
             listen: ListenOptions::default(),
+            seed: default_seed(),
             kept: Vec::new(),
         }
     }
@@ -77,6 +79,13 @@ impl Subject {
     pub fn with_options(mut self, connect: ConnectOptions, listen: ListenOptions) -> Self {
         self.connect = connect;
         self.listen = listen;
+        self
+    }
+
+    /// Makes all random choices from this seed instead of `IPC_SEED`, or 0 where that is not set.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
         self
     }
 
@@ -104,6 +113,15 @@ impl Subject {
         };
         let (dialled, accepted) = tokio::join!(self.dial(&to), accepting);
         Ends { dialled, accepted }
+    }
+}
+
+impl Examined for Subject {
+    const CONTRACT: &'static str = "Transport";
+    const CHECKS: &'static [&'static str] = crate::__each_transport_check! { __names_of_checks };
+
+    fn seed(&self) -> Option<u64> {
+        Some(self.seed)
     }
 }
 
@@ -191,33 +209,6 @@ macro_rules! __each_transport_check {
     };
 }
 
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __run_transport_checks {
-    ([$factory:ident] $($check:ident)*) => {{ $($check($factory()).await;)* }};
-}
-
-#[doc(hidden)]
-#[macro_export]
-macro_rules! __test_transport_checks {
-    ([$name:ident, $factory:expr] $($check:ident)*) => {
-        mod $name {
-            #[allow(unused_imports, reason = "the factory may need nothing from outside")]
-            use super::*;
-
-            $(
-                #[test]
-                fn $check() {
-                    let factory = $factory;
-                    $crate::conformance::on_both_runtimes(|| {
-                        $crate::conformance::transport::$check(factory())
-                    });
-                }
-            )*
-        }
-    };
-}
-
 /// Makes a test of each promise of [`Transport`] and [`Listener`], in a module of the given name.
 ///
 /// The factory is called for each test and gives a [`Subject`]; what it names must be in scope where the macro stands.
@@ -233,7 +224,7 @@ macro_rules! __test_transport_checks {
 #[macro_export]
 macro_rules! transport_conformance {
     ($name:ident, $factory:expr) => {
-        $crate::__each_transport_check! { __test_transport_checks $name, $factory }
+        $crate::__each_transport_check! { __test_checks transport $name, $factory }
     };
 }
 
@@ -247,5 +238,14 @@ macro_rules! transport_conformance {
 ///
 /// Dropping the future ends the check that is running.
 pub async fn run_all(factory: impl Fn() -> Subject) {
-    crate::__each_transport_check! { __run_transport_checks factory }
+    crate::__each_transport_check! { __run_checks factory }
+}
+
+/// Runs all checks, as [`run_all`] does, and gives every promise that is broken.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the check that is running.
+pub async fn broken_promises(factory: impl Fn() -> Subject) -> Vec<BrokenPromise> {
+    crate::__each_transport_check! { __collect_broken factory }
 }

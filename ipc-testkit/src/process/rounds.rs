@@ -22,10 +22,7 @@ use std::env;
 /// ```
 pub fn rounds(ci: u64, full: u64) -> Rounds {
     let count = repetitions(ci, full);
-    let first = match env::var("IPC_SEED").as_deref() {
-        Err(_) | Ok("") => fastrand::u64(..),
-        Ok(seed) => seed.parse().expect("IPC_SEED is a number"),
-    };
+    let first = seed_from_environment().unwrap_or_else(|| fastrand::u64(..));
     #[expect(clippy::print_stdout, reason = "the harness shows it when the test fails")]
     {
         println!("{count} rounds from seed {first}");
@@ -51,6 +48,18 @@ pub fn repetitions(ci: u64, full: u64) -> u64 {
         Err(_) | Ok("" | "ci") => ci,
         Ok("full") => full,
         Ok(number) => number.parse().expect("IPC_STRESS is ci, full or a number"),
+    }
+}
+
+/// What `IPC_SEED` says, if anything.
+///
+/// # Panics
+///
+/// When it is not a number.
+pub(crate) fn seed_from_environment() -> Option<u64> {
+    match env::var("IPC_SEED").as_deref() {
+        Err(_) | Ok("") => None,
+        Ok(seed) => Some(seed.parse().expect("IPC_SEED is a number")),
     }
 }
 

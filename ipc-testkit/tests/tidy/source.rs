@@ -155,10 +155,6 @@ pub(crate) fn ids(text: &str) -> Vec<String> {
     words.filter(is_id).map(str::to_owned).collect()
 }
 
-pub(crate) fn is_name(text: &str) -> bool {
-    text.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_')
-}
-
 /// The manifests of the member crates, by package name.
 pub(crate) fn manifests() -> Vec<(String, String)> {
     let mut manifests = Vec::new();

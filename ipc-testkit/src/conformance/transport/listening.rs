@@ -9,10 +9,10 @@ use std::{
 };
 
 use ipc_transport::{Endpoint, Error};
-use tokio::{io::AsyncReadExt, task::yield_now};
+use tokio::{io::AsyncReadExt, task::yield_now, time::timeout};
 
 use super::{
-    super::{assert_serves, write_out},
+    super::{TURN, assert_serves, write_out},
     Subject, assert_alive, halves, read_to_any_end,
 };
 
@@ -168,6 +168,7 @@ pub async fn a_closed_listener_frees_its_name(subject: Subject) {
 /// Dropping the future ends the check.
 pub async fn accept_is_cancel_safe(subject: Subject) {
     const DIALLERS: u8 = 20;
+    let mut rng = fastrand::Rng::with_seed(subject.seed);
     let mut listener = subject.listener().await;
     let to = listener.local_endpoint().clone();
     let dialling = async {
@@ -181,12 +182,14 @@ pub async fn accept_is_cancel_safe(subject: Subject) {
     };
     let accepting = async {
         let mut seen = BTreeSet::new();
-        let mut polls = 0;
         while seen.len() < usize::from(DIALLERS) {
-            polls = (polls + 1) % 4;
-            let Some(incoming) = poll_times(listener.accept(), polls).await else {
-                yield_now().await;
-                continue;
+            let incoming = match poll_times(listener.accept(), rng.usize(..4)).await {
+                Some(incoming) => incoming,
+                // Dropped by the clock, wherever it waits by then.
+                None => match timeout(TURN, listener.accept()).await {
+                    Ok(incoming) => incoming,
+                    Err(_) => continue,
+                },
             };
             let connection =
                 incoming.expect("the listener is well").establish().await.expect("the dialler lives");
