@@ -5,13 +5,15 @@
 //!
 //! | to | there is |
 //! |---|---|
-//! | connect without the system | [`MemTransport`]: addressable, bounded, deterministic under paused time |
-//! | break connections on purpose | [`Faulty`] with a [`FaultPlan`], and a [`FaultHandle`] to do it by hand |
+//! | connect or send datagrams without the system | [`MemTransport`]: addressable, bounded, deterministic under paused time |
+//! | break connections and lose datagrams on purpose | [`Faulty`] with a [`FaultPlan`], and a [`FaultHandle`] to do it by hand |
 //! | show that an implementation keeps its contract | [`conformance`]: one check per numbered promise |
 //! | run the protocol machines without any IO | [`pair`]: two machines, a clock and a lossy wire |
 //! | make inputs at random | [`strategy`], for [`proptest`], which is re-exported |
 //! | know what should have happened | [`oracle`]: a queue that is obviously right, a ledger of deliveries |
 //! | kill and stop real processes | [`process`]: roles played by the test executable itself |
+//!
+//! [`writing_a_transport`] is a guide with a complete transport to begin from.
 //!
 //! # Examples
 //!
@@ -61,6 +63,8 @@ pub mod oracle;
 pub mod pair;
 pub mod process;
 pub mod strategy;
+#[doc = include_str!("../../docs/writing-a-transport.md")]
+pub mod writing_a_transport {}
 
 pub use fault::{
     Chunk, DatagramCounters, Direction, FaultCounters, FaultHandle, FaultPlan, Faulty, Rule, Side,
