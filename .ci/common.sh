@@ -90,6 +90,43 @@ prepare() {
     cargo --version
 }
 
+# Other machines and other users, for the tests that want them. What this machine cannot have is said, here and by them.
+prepare_machines() {
+    local search=$PATH:/usr/sbin:/sbin
+    if ! PATH=$search command -v ip >/dev/null || ! PATH=$search command -v nft >/dev/null; then
+        install_packages iproute2 nftables || printf 'NOT SHOWN: iproute2 and nftables cannot be installed here\n' >&2
+    fi
+    if PATH=$search command -v ip >/dev/null && PATH=$search command -v nft >/dev/null &&
+        { unshare --net nft list ruleset || unshare --user --map-root-user --net nft list ruleset; } >/dev/null; then
+        export IPC_REQUIRE_NETWORKS=1
+    else
+        printf 'NOT SHOWN: ports between machines, as this one cannot make network namespaces\n' >&2
+    fi
+    if ((EUID == 0)) && setpriv --reuid=65534 --regid=65534 --clear-groups true; then
+        export IPC_REQUIRE_USERS=1
+    else
+        printf 'NOT SHOWN: other users, unless unshare can make some\n' >&2
+    fi
+}
+
+# Checks a crate with every set of the given features: `try_features CRATE clippy|check FEATURE...`.
+try_features() {
+    local crate=$1 command=$2 set index chosen
+    shift 2
+    local features=("$@") strict=()
+    [[ $command == clippy ]] && strict=(-- -D warnings)
+    for ((set = 0; set < 1 << ${#features[@]}; set++)); do
+        chosen=""
+        for index in "${!features[@]}"; do
+            if ((set >> index & 1)); then
+                chosen+="${chosen:+,}${features[index]}"
+            fi
+        done
+        printf '%s: %s\n' "$crate" "${chosen:-none}"
+        cargo "$command" --quiet --locked -p "$crate" --no-default-features --features "$chosen" "${strict[@]}"
+    done
+}
+
 install_packages() {
     local as_root=()
     ((EUID == 0)) || as_root=(sudo -n)

@@ -16,7 +16,6 @@ use tokio::{io::AsyncWrite, net::unix::pipe, process::Child, process::Command, r
 #[derive(Debug, Clone, Default)]
 pub struct StdioTransport(Arc<Mutex<BTreeMap<String, Place>>>);
 
-/// What a name stands for.
 #[derive(Debug)]
 enum Place {
     Command(OsString, Vec<OsString>),
@@ -171,19 +170,19 @@ impl AsyncWrite for Writer {
 /// Parent and child, each a node with a port; the child is this program again.
 #[tokio::main]
 pub async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let patience = Duration::from_secs(60);
     let naming =
         StaticNaming::new().with("parent", "stdio:parent".parse()?).with("child", "stdio:child".parse()?);
     if env::args().nth(1).as_deref() == Some("child") {
         let config = NodeConfig::new("child").naming(naming).transport(StdioTransport::from_parent()?);
         let node = Node::start(config).await?;
-        // A parent that is gone does not come back.
-        let mut incoming =
-            node.incoming_with::<String>("IN", PortConfig::new().source_ttl(Duration::ZERO))?;
+        // A parent that is gone does not come back, and a value counts as taken when something was done with it.
+        let port = PortConfig::new().source_ttl(Duration::ZERO).ack_mode(AckMode::Explicit);
+        let mut incoming = node.incoming_with::<String>("IN", port)?;
         while let Ok(word) = incoming.recv().await {
             eprintln!("child: took {:?}", *word);
+            word.ack();
         }
-        return Ok(node.shutdown(patience).await?);
+        return Ok(node.shutdown(Duration::from_secs(60)).await?);
     }
     let transport = StdioTransport::default().with_command("child", env::current_exe()?, &["child"]);
     let node = Node::start(NodeConfig::new("parent").naming(naming).transport(transport)).await?;
@@ -193,7 +192,7 @@ pub async fn main() -> Result<(), Box<dyn std::error::Error>> {
         out.send(word.to_owned()).await?;
         println!("parent: sent {word:?}");
     }
-    out.close(patience).await?;
+    out.close(Duration::from_secs(60)).await?;
     println!("parent: the child has taken everything");
-    Ok(node.shutdown(patience).await?)
+    Ok(node.shutdown(Duration::from_secs(60)).await?)
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use ipc_pipeline::{
-    best_effort::SenderConfig,
+    best_effort::{Outgoing, Receiver, ReceiverConfig, SenderConfig, Sources},
     protocol::{Standing, Tally},
 };
-use ipc_testkit::process::rounds;
+use ipc_testkit::{FaultPlan, Faulty, MemTransport, Rule, process::rounds};
+use ipc_transport::{Bincode, DatagramAddress, DatagramTransport, Endpoint};
 use proptest::prelude::*;
 
-use crate::support::{Caught, give, on_both_runtimes, receiver, until};
+use crate::support::{Caught, LONG, give, on_both_runtimes, receiver, until};
 
 proptest! {
     /// The tally is exact, whatever is lost, doubled and reordered, within its reach.
@@ -127,6 +128,54 @@ fn gaps_duplicates_and_reorders_are_reported_exactly() {
             } else {
                 assert!(expected.is_empty(), "one source, seed {seed}");
             }
+        });
+    }
+}
+
+/// From end to end over a way that loses, doubles and reorders: whatever it does, no value comes twice, and the account of
+/// the receiver is that of the sender.
+#[test]
+fn the_account_holds_over_a_way_that_is_full_of_faults() {
+    for seed in rounds(20, 200) {
+        on_both_runtimes(|| async move {
+            let plan = FaultPlan::new(seed)
+                .with(Rule::lose().chance(0.1))
+                .with(Rule::duplicate().chance(0.1))
+                .with(Rule::reorder().chance(0.1));
+            let way = Faulty::new(MemTransport::new(), plan);
+            let at = Endpoint::new("mem", MemTransport::FRESH_NAME).unwrap();
+            let mut config = ReceiverConfig::default();
+            config.sources = Sources::Anybody;
+            config.capacity = 2_000.try_into().unwrap();
+            let mut receiver =
+                Receiver::<u64>::new(way.bind(&at).await.unwrap(), config, Bincode::default()).unwrap();
+            let mut config = SenderConfig::default();
+            config.capacity = 2_000.try_into().unwrap();
+            let outgoing =
+                Outgoing::<u64>::new(way.bind(&at).await.unwrap(), config, Bincode::default()).unwrap();
+            outgoing.lead_to(DatagramAddress::of(receiver.local_endpoint()));
+            let mut found = BTreeSet::new();
+            let mut sent = 0;
+            // Until two hundred have arrived; the last few show that nothing is stuck.
+            while found.len() < 200 {
+                sent += 1;
+                outgoing.send(sent).unwrap();
+                tokio::task::yield_now().await;
+                while let Some(received) = receiver.try_recv().unwrap() {
+                    assert_eq!(received.value, received.number, "seed {seed}");
+                    assert_eq!(received.late, found.last().is_some_and(|last| received.value < *last));
+                    assert!(found.insert(received.value), "{} twice, seed {seed}", received.value);
+                }
+            }
+            outgoing.close(LONG).await.unwrap();
+            receiver.intake().close();
+            while let Ok(received) = receiver.recv().await {
+                assert!(found.insert(received.value), "{} twice, seed {seed}", received.value);
+            }
+            let tally = receiver.sources()[0].tally;
+            assert_eq!(tally.received, found.len() as u64, "seed {seed}");
+            assert_eq!(tally.missing, tally.highest - tally.received, "seed {seed}");
+            assert!(tally.highest <= sent && tally.skipped == 0 && tally.stale == 0, "seed {seed}");
         });
     }
 }

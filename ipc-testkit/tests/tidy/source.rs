@@ -148,11 +148,16 @@ pub(crate) fn ids(text: &str) -> Vec<String> {
     let is_id = |word: &&str| {
         let bytes = word.as_bytes();
         bytes.len() == 4
-            && matches!(bytes[0], b'P' | b'X')
+            && matches!(bytes[0], b'N' | b'P' | b'X')
             && bytes[1] == b'-'
             && bytes[2..].iter().all(u8::is_ascii_digit)
     };
     words.filter(is_id).map(str::to_owned).collect()
+}
+
+/// Whether a text could be the name of a function.
+pub(crate) fn is_name(text: &str) -> bool {
+    text.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_')
 }
 
 /// The manifests of the member crates, by package name.
