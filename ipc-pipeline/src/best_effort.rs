@@ -18,7 +18,7 @@
 //! let mut receiver = Receiver::<(u32, f32)>::new(socket, config, Bincode::default())?;
 //!
 //! let socket = UdpTransport::new().bind(&any_port).await?;
-//! let outgoing = Outgoing::new(socket, SenderConfig::default(), Bincode::default())?;
+//! let outgoing = Outgoing::<(u32, f32)>::new(socket, SenderConfig::default(), Bincode::default())?;
 //! outgoing.lead_to(DatagramAddress::of(receiver.local_endpoint()));
 //! outgoing.send((1, 0.5))?;
 //!

@@ -66,6 +66,8 @@ pub(crate) struct Plan {
 pub(crate) enum Face {
     /// async-channel's bounded queue, a peer of the queue
     AsyncChannel,
+    /// The best-effort pipeline of ipc-pipeline, over udp
+    BestEffort,
     /// tokio-util's Framed with length prefixes: feed, and one flush per batch
     Feed,
     /// kanal's bounded queue, a peer of the queue
@@ -181,14 +183,15 @@ impl Plan {
             (Wire::Stdio, Face::Pipeline | Face::Port) if two_way => Some(
                 "a process has one connection over stdio, and links need one each way: measure W3, W4a or W4b",
             ),
-            (Wire::Udp, Face::Raw) if !matches!(self.work, Work::W1 | Work::W3) => {
+            (Wire::Udp, Face::BestEffort | Face::Raw) if !matches!(self.work, Work::W1 | Work::W3) => {
                 Some("udp is measured with W1 and W3")
             }
-            (Wire::Udp, Face::Raw) if !datagram::SIZES.contains(&self.size()) => {
-                Some("values over udp have 8 to 65,507 bytes: a number, and what a datagram carries")
+            (Wire::Udp, Face::BestEffort | Face::Raw) if !datagram::SIZES.contains(&self.size()) => {
+                Some("values over udp have 8 to 65,467 bytes: a number, and what a datagram carries")
             }
-            (Wire::Udp, Face::Raw) => None,
-            (Wire::Udp, _) => Some("udp loses values, so that of the faces only raw runs over it"),
+            (Wire::Udp, Face::BestEffort | Face::Raw) => None,
+            (Wire::Udp, _) => Some("udp loses values: only raw and best-effort run over it"),
+            (_, Face::BestEffort) => Some("best effort runs over datagrams: --transport udp"),
             _ => None,
         }
     }
@@ -348,8 +351,11 @@ mod tests {
             ("--face raw --work W1 --transport udp", true),
             ("--face raw --work W2 --transport udp", false),
             ("--face raw --work W3 --transport udp --size 7", false),
-            ("--face raw --work W3 --transport udp --size 65508", false),
+            ("--face raw --work W3 --transport udp --size 65468", false),
             ("--face port --work W3 --transport udp", false),
+            ("--face best-effort --work W3 --transport udp", true),
+            ("--face best-effort --work W4a --transport udp", false),
+            ("--face best-effort --work W3", false),
             ("--face raw --work W1 --transport stdio", true),
             ("--face port --work W3 --transport stdio", true),
             ("--face port --work W1 --transport stdio", false),

@@ -39,7 +39,7 @@ pub(crate) fn run(plan: &Plan) -> io::Result<()> {
     let figures = place::runtime(plan)?.block_on(async {
         match (plan.face, plan.transport) {
             (Face::AsyncChannel | Face::Kanal | Face::Queue | Face::TokioMpsc, _) => queue::run(plan).await,
-            (_, Wire::Udp) => datagram::client(&run).await,
+            (Face::BestEffort, _) | (_, Wire::Udp) => datagram::client(&run).await,
             (Face::Raw | Face::Feed, Wire::Unix) => bare::<UnixStream>(&run).await,
             (Face::Raw | Face::Feed, Wire::Tcp) => bare::<TcpStream>(&run).await,
             (Face::Raw | Face::Feed, Wire::Stdio | Wire::Tls) => {

@@ -38,7 +38,7 @@ pub(crate) fn run(role: &PeerRole) -> io::Result<()> {
     place::pin_to(role.core)?;
     place::runtime(&role.plan)?.block_on(async {
         match (role.plan.face, role.plan.transport) {
-            (_, Wire::Udp) => datagram::peer(role).await,
+            (Face::BestEffort, _) | (_, Wire::Udp) => datagram::peer(role).await,
             (Face::Raw | Face::Feed, Wire::Unix) => bare::<UnixStream>(role).await,
             (Face::Raw | Face::Feed, Wire::Tcp) => bare::<TcpStream>(role).await,
             (Face::Raw | Face::Feed, Wire::Stdio | Wire::Tls) => {

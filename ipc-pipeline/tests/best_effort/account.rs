@@ -160,7 +160,7 @@ fn the_account_holds_over_a_way_that_is_full_of_faults() {
             while found.len() < 200 {
                 sent += 1;
                 outgoing.send(sent).unwrap();
-                tokio::task::yield_now().await;
+                until(|| outgoing.sender().counters().waiting == 0).await;
                 while let Some(received) = receiver.try_recv().unwrap() {
                     assert_eq!(received.value, received.number, "seed {seed}");
                     assert_eq!(received.late, found.last().is_some_and(|last| received.value < *last));
