@@ -165,7 +165,13 @@ impl<T: 'static> BestEffortOutgoingPort<T> {
     pub fn connect(&self, process: &str, port: &str) -> Result<(), ConnectError> {
         check_names([process, port])?;
         let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = matches!(*self.outgoing.sender().status().borrow(), Status::Refused(_));
+        let sender = self.outgoing.sender();
+        let free = match &*sender.status().borrow() {
+            Status::Refused(_) => true,
+            // The runtime that the port was connected in is gone.
+            Status::Closed => !sender.is_closed(),
+            _ => false,
+        };
         if let Some((to_process, to_port)) = target.as_ref().filter(|_| !free) {
             let (found, to_port) = (to_process.clone(), to_port.clone());
             return Err(if (&*found, &*to_port) == (process, port) {

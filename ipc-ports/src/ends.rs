@@ -48,7 +48,7 @@ impl IncomingEnd {
     /// Goes away in good order: sources look for a successor.
     pub(crate) async fn detach(&self) {
         match self {
-            Self::BestEffort(intake) => intake.close(),
+            Self::BestEffort(intake) => intake.close().await,
             Self::Link(intake) => intake.detach().await,
         }
     }

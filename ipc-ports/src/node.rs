@@ -247,6 +247,7 @@ impl Node {
         encoder: impl Encoder<T>,
     ) -> Result<BestEffortOutgoingPort<T>, BestEffortError> {
         check_port_name(name)?;
+        self.shared.check_outgoing(name)?;
         let outgoing = config.outgoing(&self.shared.config, encoder).await?;
         self.shared.add_outgoing(name, OutgoingEnd::BestEffort(outgoing.control()))?;
         Ok(BestEffortOutgoingPort::new(outgoing, self.shared.clone(), name.to_owned()))
@@ -288,6 +289,7 @@ impl Node {
         decoder: impl Decoder<T>,
     ) -> Result<BestEffortIncomingPort<T>, BestEffortError> {
         check_port_name(name)?;
+        self.shared.check_incoming(name)?;
         let receiver = config.receiver(decoder).await?;
         self.shared.add_incoming(name, IncomingEnd::BestEffort(receiver.intake()))?;
         Ok(BestEffortIncomingPort::new(receiver, self.shared.clone(), name.to_owned()))
@@ -403,24 +405,26 @@ impl Shared {
         slot.closed.iter().find(|intake| intake.knows(session)).or(slot.current.as_ref()).cloned()
     }
 
+    /// Whether a port could be made now; asked before what can fail for other reasons.
+    fn check_outgoing(&self, name: &str) -> Result<(), PortError> {
+        self.registry().check_outgoing(name)
+    }
+
+    fn check_incoming(&self, name: &str) -> Result<(), PortError> {
+        self.registry().check_incoming(name)
+    }
+
     fn add_outgoing(&self, name: &str, port: OutgoingEnd) -> Result<(), PortError> {
         let mut registry = self.registry();
-        registry.check()?;
-        if registry.outgoing.contains_key(name) {
-            return Err(PortError::NameTaken { name: name.to_owned() });
-        }
+        registry.check_outgoing(name)?;
         registry.outgoing.insert(name.to_owned(), port);
         Ok(())
     }
 
     fn add_incoming(&self, name: &str, port: IncomingEnd) -> Result<(), PortError> {
         let mut registry = self.registry();
-        registry.check()?;
-        let slot = registry.incoming.entry(name.to_owned()).or_default();
-        if slot.current.is_some() {
-            return Err(PortError::NameTaken { name: name.to_owned() });
-        }
-        slot.current = Some(port);
+        registry.check_incoming(name)?;
+        registry.incoming.entry(name.to_owned()).or_default().current = Some(port);
         drop(registry);
         self.appeared.send_modify(|changes| *changes += 1);
         Ok(())
@@ -456,9 +460,23 @@ impl Shared {
 }
 
 impl Registry {
+    fn check_outgoing(&self, name: &str) -> Result<(), PortError> {
+        self.check()?;
+        free(name, !self.outgoing.contains_key(name))
+    }
+
+    fn check_incoming(&self, name: &str) -> Result<(), PortError> {
+        self.check()?;
+        free(name, self.incoming.get(name).is_none_or(|slot| slot.current.is_none()))
+    }
+
     fn check(&self) -> Result<(), PortError> {
         if self.shut_down { Err(PortError::ShutDown) } else { Ok(()) }
     }
+}
+
+fn free(name: &str, is_free: bool) -> Result<(), PortError> {
+    if is_free { Ok(()) } else { Err(PortError::NameTaken { name: name.to_owned() }) }
 }
 
 fn check_port_name(name: &str) -> Result<(), PortError> {

@@ -47,8 +47,8 @@ pub struct ReceiverConfig {
     /// Bytes of one source that wait to be taken, at most; 256 KiB, so that all sources together have at most 16 MiB, and
     /// forty bytes for each value. One value may always wait. The receive budget of links has no part in it.
     pub byte_bound: usize,
-    /// Sources that are remembered, at most; 64. One whose connection is gone makes room for another when all that arrived
-    /// of it was taken; while there is none such, newcomers are turned away and counted.
+    /// Sources that are remembered, at most; 64. One whose connection has been gone for 3 s makes room for another when all
+    /// that arrived of it was taken; while there is none such, newcomers are turned away and counted.
     pub max_sources: NonZeroUsize,
     /// After how long a silent source that was not announced may be forgotten for the sake of another; 10 s. If it comes
     /// back, its account begins anew.

@@ -114,10 +114,11 @@ impl Task {
         let to = target(&at, &self.shared.local, &remote).map_err(Some)?;
         // Values are held back again with the connection, also when this task is aborted.
         let lead = Lead { task: self };
+        // Told before any value can arrive because of it.
+        self.set_status(Status::Connected);
         if !self.shared.outbox.lead_to(self.order, to, session) {
             return Err(None);
         }
-        self.set_status(Status::Connected);
         hang_on(reader).await;
         drop(lead);
         drop(writer);
@@ -184,15 +185,19 @@ fn target(at: &str, local: &Endpoint, remote: &Endpoint) -> Result<DatagramAddre
         DatagramAddress::Ip(to) => to,
         name => return Ok(name),
     };
-    let machine = match remote.socket_addr() {
-        Some(remote) => remote.ip(),
+    let there = match remote.socket_addr() {
+        Some(remote) => remote,
         // A connection that does not leave this machine.
-        None if to.ip().is_unspecified() || to.ip().is_loopback() => loopback_of(to),
-        None => to.ip(),
+        None if to.ip().is_unspecified() || to.ip().is_loopback() => SocketAddr::new(loopback_of(to), 0),
+        // Who is on this machine is believed.
+        None => to,
     };
-    let is_there =
-        to.ip().is_unspecified() || to.ip() == machine || to.ip().is_loopback() && machine.is_loopback();
-    let to = SocketAddr::new(if to.ip().is_unspecified() { machine } else { to.ip() }, to.port());
+    let is_there = if to.ip().is_unspecified() {
+        to.is_ipv4() == there.is_ipv4()
+    } else {
+        to.ip() == there.ip() || to.ip().is_loopback() && there.ip().is_loopback()
+    };
+    let to = if to.ip().is_unspecified() { at_port(there, to.port()) } else { to };
     let from = local.socket_addr().map_or(to.ip(), |local| local.ip());
     let reaches = from.is_ipv4() == to.is_ipv4()
         && (from.is_unspecified() || from.is_loopback() == to.ip().is_loopback());
@@ -201,6 +206,12 @@ fn target(at: &str, local: &Endpoint, remote: &Endpoint) -> Result<DatagramAddre
     } else {
         Err(incompatible())
     }
+}
+
+/// With its zone, if it has one.
+fn at_port(mut address: SocketAddr, port: u16) -> SocketAddr {
+    address.set_port(port);
+    address
 }
 
 fn loopback_of(address: SocketAddr) -> IpAddr {
@@ -238,6 +249,9 @@ mod tests {
             ("udp://127.0.0.1:0", here, "unix:/run/a.sock", None),
             ("udp://[::1]:9", here, "unix:/run/a.sock", None),
             ("udp://[::]:9", "udp://[::]:5", "tcp://192.0.2.7:1", None),
+            ("udp://[::]:9", any, "tcp://192.0.2.7:1", None),
+            ("udp://0.0.0.0:9", "udp://[::]:5", "tcp://[2001:db8::1]:1", None),
+            ("udp://[::]:9", "udp://[::]:5", "tcp://[2001:db8::1]:1", Some("[2001:db8::1]:9")),
             ("udp://localhost:9", here, "unix:/run/a.sock", None),
             ("mem:b", here, "unix:/run/a.sock", None),
             ("", here, "unix:/run/a.sock", None),

@@ -14,7 +14,7 @@ use crate::{
     protocol::{Answer, DeliveryMode, Hello, Refusal, SessionId},
 };
 
-/// How long a peer may take to read its answer.
+/// How long a peer may take to read its answer, and a socket to close.
 const ANSWERING: Duration = Duration::from_secs(1);
 
 /// Lets sources into a [`Receiver`](super::Receiver); clones let them into the same one.
@@ -62,9 +62,15 @@ impl Intake {
         Ok(())
     }
 
-    /// Closes the receiver, while somebody waits in it: its socket closes, and what waits may still be taken.
-    pub fn close(&self) {
+    /// Closes the receiver, while somebody waits in it, and waits until its address is free, at most 1 s; what waits may still
+    /// be taken.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes all the same, if it was polled.
+    pub async fn close(&self) {
         self.inbox.close();
+        let _ = timeout(ANSWERING, self.inbox.idle()).await;
     }
 
     /// Whether the receiver is gone: closed or dropped.

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::BytesMut;
 use futures_sink::Sink;
-use ipc_transport::{Datagram, DatagramAddress, DatagramWriter};
+use ipc_transport::{Datagram, DatagramAddress, DatagramWriter, Error};
 use tokio::{sync::watch, time::sleep};
 
 use super::{SenderConfig, SenderCounters};
@@ -99,16 +99,22 @@ impl Outbox {
         Ok(())
     }
 
-    /// A new order to lead values somewhere, which whoever has it looks for; until then they are held back.
-    pub(super) fn begin_order(&self, seeking: bool) -> u64 {
+    /// A new order to lead values somewhere, which whoever has it looks for; until then they are held back. After the end
+    /// there is none.
+    pub(super) fn begin_order(&self, seeking: bool) -> Option<u64> {
         let mut state = self.lock();
+        if state.refusal().is_some() {
+            return None;
+        }
         state.order += 1;
         state.target = None;
-        state.seeking = seeking && !state.closed;
-        let (order, driver) = (state.order, state.driver.take());
-        drop(state);
-        wake(driver);
-        order
+        state.seeking = seeking;
+        Some(state.order)
+    }
+
+    /// No order counts any more.
+    pub(super) fn end_orders(&self) {
+        self.lock().order += 1;
     }
 
     /// Begins a session towards a target, if the order is still the latest; whether it is.
@@ -184,6 +190,21 @@ impl Outbox {
         wake(driver);
     }
 
+    /// What the socket says concerns the datagram that it was handed, if any; the next one may fare better, and the
+    /// receiver finds this one missing.
+    fn note(&self, handed: &mut bool, outcome: Result<(), Error>) {
+        if std::mem::take(handed) {
+            self.failed(outcome);
+        }
+    }
+
+    fn failed(&self, outcome: Result<(), Error>) {
+        if let Err(error) = outcome {
+            tracing::debug!(%error, "a datagram was not sent");
+            self.count_failure();
+        }
+    }
+
     fn count_failure(&self) {
         self.lock().counters.failed += 1;
     }
@@ -242,14 +263,15 @@ impl State {
 /// The task that sends, until the end was announced and nothing is left, or nothing can be sent.
 pub(super) struct SendingTask {
     outbox: Arc<Outbox>,
-    writer: DatagramWriter,
+    /// There until the end.
+    writer: Option<DatagramWriter>,
     /// Whether the socket has a datagram of which it has not told yet what became of it.
     handed: bool,
 }
 
 impl SendingTask {
     pub(super) fn new(outbox: Arc<Outbox>, writer: DatagramWriter) -> Self {
-        Self { outbox, writer, handed: false }
+        Self { outbox, writer: Some(writer), handed: false }
     }
 
     pub(super) async fn run(mut self) {
@@ -269,62 +291,49 @@ impl SendingTask {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { outbox, writer: Some(writer), handed } = self else { return Poll::Ready(()) };
         for _ in 0..TURN {
-            let mut state = self.outbox.lock();
+            let mut state = outbox.lock();
             state.driver = Some(cx.waker().clone());
             let (is_over, is_idle) = (state.is_over(), state.waiting.is_empty() || state.target.is_none());
             drop(state);
             if is_over || is_idle {
-                let flushed = ready!(Pin::new(&mut self.writer).poll_flush(cx));
-                self.note(flushed);
-                if is_over {
-                    return Poll::Ready(());
-                }
-                return Poll::Pending;
+                let flushed = ready!(Pin::new(&mut *writer).poll_flush(cx));
+                outbox.note(handed, flushed);
+                return if is_over { Poll::Ready(()) } else { Poll::Pending };
             }
-            let had_one = self.handed;
-            let is_ready = ready!(Pin::new(&mut self.writer).poll_ready(cx));
+            let had_one = *handed;
+            let is_ready = ready!(Pin::new(&mut *writer).poll_ready(cx));
             let failed = is_ready.is_err();
-            self.note(is_ready);
+            outbox.note(handed, is_ready);
             if failed && had_one {
                 continue;
             }
-            let Some(datagram) = self.outbox.lock().next(self.outbox.codec) else { continue };
+            let Some(datagram) = outbox.lock().next(outbox.codec) else { continue };
             if failed {
                 // A socket that is broken for good costs a value each time: nobody waits for it to be whole again.
-                self.outbox.count_failure();
+                outbox.count_failure();
                 continue;
             }
-            let handed = Pin::new(&mut self.writer).start_send(datagram);
-            self.handed = handed.is_ok();
-            self.failed(handed);
+            let outcome = Pin::new(&mut *writer).start_send(datagram);
+            *handed = outcome.is_ok();
+            outbox.failed(outcome);
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-
-    /// What the socket says concerns the datagram that it was handed, if any; the next one may fare better, and the
-    /// receiver finds this one missing.
-    fn note(&mut self, outcome: Result<(), ipc_transport::Error>) {
-        if std::mem::take(&mut self.handed) {
-            self.failed(outcome);
-        }
-    }
-
-    fn failed(&self, outcome: Result<(), ipc_transport::Error>) {
-        if let Err(error) = outcome {
-            tracing::debug!(%error, "a datagram was not sent");
-            self.outbox.count_failure();
-        }
     }
 }
 
 /// However the task ends, with its runtime too: whoever waits for it must know.
 impl Drop for SendingTask {
     fn drop(&mut self) {
+        // The socket first, so that its address is free when its end is known.
+        drop(self.writer.take());
         let mut state = self.outbox.lock();
         state.gone = true;
         state.give_up_rest();
+        // What the socket had not sent yet went with it.
+        state.counters.failed += u64::from(self.handed);
         drop(state);
         self.outbox.gone.send_replace(true);
     }

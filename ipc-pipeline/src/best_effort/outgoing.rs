@@ -61,16 +61,20 @@ impl<T: 'static> Outgoing<T> {
     ///
     /// It takes the place of what was ordered before, and does nothing after the end.
     pub fn lead_to(&self, address: Option<DatagramAddress>) -> Option<SessionId> {
-        let mut seeking = self.control.stop_seeking();
-        let order = self.control.shared.outbox.begin_order(false);
-        *seeking = None;
-        let status = &self.control.shared.status;
-        let session = address.filter(|_| !self.sender.is_closed()).map(|address| {
+        let mut seeking = self.control.seeking();
+        let shared = &self.control.shared;
+        let order = shared.outbox.begin_order(false)?;
+        stop(seeking.take());
+        let session = address.map(|address| {
             let session = fresh_session();
-            self.control.shared.outbox.lead_to(order, address, session);
+            // Told before any value can arrive because of it.
+            shared.status.send_replace(Status::Connected);
+            shared.outbox.lead_to(order, address, session);
             session
         });
-        status.send_replace(if session.is_some() { Status::Connected } else { Status::Closed });
+        if session.is_none() {
+            shared.status.send_replace(Status::Closed);
+        }
         session
     }
 
@@ -85,12 +89,10 @@ impl<T: 'static> Outgoing<T> {
     /// [`Error::NoRuntime`] outside a tokio runtime.
     pub fn connect(&self, connector: Arc<dyn Connector>, names: LinkNames) -> Result<(), Error> {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
-        let mut seeking = self.control.stop_seeking();
+        let mut seeking = self.control.seeking();
         let shared = &self.control.shared;
-        if shared.outbox.is_closed() {
-            return Ok(());
-        }
-        let order = shared.outbox.begin_order(true);
+        let Some(order) = shared.outbox.begin_order(true) else { return Ok(()) };
+        stop(seeking.take());
         shared.status.send_replace(Status::Waiting);
         let codec = self.sender.codec().to_owned();
         let task = connect::Task::new(shared.clone(), order, connector, names, codec);
@@ -139,6 +141,10 @@ impl<T> Outgoing<T> {
 impl<T> Drop for Outgoing<T> {
     fn drop(&mut self) {
         self.control.shared.outbox.forsake();
+        // A task that looks for the receiver tells the end of it; nobody else would.
+        if self.control.seeking().as_ref().is_none_or(AbortHandle::is_finished) {
+            self.control.shared.status.send_replace(Status::Closed);
+        }
     }
 }
 
@@ -179,17 +185,26 @@ impl OutgoingControl {
             Ok(left) => left,
             Err(_) => outbox.abandon(),
         };
-        drop(self.stop_seeking());
-        self.shared.status.send_replace(Status::Closed);
+        self.over();
         if count == 0 { Ok(()) } else { Err(Unsent { count }) }
     }
 
-    fn stop_seeking(&self) -> MutexGuard<'_, Option<AbortHandle>> {
-        let seeking = self.seeking.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(task) = &*seeking {
-            task.abort();
-        }
-        seeking
+    fn seeking(&self) -> MutexGuard<'_, Option<AbortHandle>> {
+        self.seeking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nobody looks for the receiver any more, and so it stays.
+    fn over(&self) {
+        let mut seeking = self.seeking();
+        self.shared.outbox.end_orders();
+        stop(seeking.take());
+        self.shared.status.send_replace(Status::Closed);
+    }
+}
+
+fn stop(task: Option<AbortHandle>) {
+    if let Some(task) = task {
+        task.abort();
     }
 }
 

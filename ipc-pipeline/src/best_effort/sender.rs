@@ -35,7 +35,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(outbox: Arc<Outbox>, max_value: usize, local: Endpoint) -> Self {
-        let (slab, status) = (Mutex::new(Some(BytesMut::new())), watch::Sender::new(Status::Closed));
+        let (slab, status) = (Mutex::default(), watch::Sender::new(Status::Closed));
         Self { outbox, slab, max_value, local, status }
     }
 
@@ -80,9 +80,7 @@ impl<T: 'static> Sender<T> {
     /// Encodes in place, behind room for the header. No lock is held meanwhile: the value's own code runs.
     fn encode(&self, value: &T) -> Result<BytesMut, EncodeError> {
         let max = self.shared.max_value;
-        let taken = self.shared.slab().take();
-        let is_ours = taken.is_some();
-        let mut slab = taken.unwrap_or_default();
+        let mut slab = self.shared.slab().take().unwrap_or_default();
         let mut outcome = Err(EncodeError::NoRoom);
         if slab.len() > DATAGRAM_HEADER_LEN {
             outcome = self.encode_into(&mut slab, value);
@@ -91,12 +89,14 @@ impl<T: 'static> Sender<T> {
             slab = BytesMut::zeroed(SLAB.max(DATAGRAM_HEADER_LEN + max));
             outcome = self.encode_into(&mut slab, value);
         }
-        if is_ours {
-            *self.shared.slab() = Some(slab);
+        let mut place = self.shared.slab();
+        if place.is_none() {
+            *place = Some(slab);
         } else {
-            // Another thread has the room: what waits is not to keep a whole slab for itself.
+            // Another thread had the room meanwhile: what waits is not to keep a whole slab for itself.
             outcome = outcome.map(|message| BytesMut::from(&message[..]));
         }
+        drop(place);
         match outcome {
             Err(EncodeError::NoRoom) => Err(EncodeError::TooLarge { len: max + 1, max }),
             outcome => outcome,

@@ -191,7 +191,7 @@ impl SourceTable {
             let is_gone = match source.attachment {
                 Attachment::Announced => false,
                 Attachment::Anybody => now.saturating_duration_since(source.heard) >= ttl,
-                Attachment::HungUp(_) => true,
+                Attachment::HungUp(since) => now.saturating_duration_since(since) > GRACE,
             };
             is_gone && source.waiting.is_empty()
         };

@@ -2,7 +2,8 @@
 
 use crate::protocol::{ProtocolError, Refusal};
 
-/// The state of a link's sending end.
+/// The state of a sending end, of a link or of best effort; there datagrams flow instead of frames, and sends do not fail
+/// while it is refused, as the newest values wait for another order.
 ///
 /// ```text
 /// Closed ──connect──▶ Waiting ──▶ Connected ⇄ Lost(reason)

@@ -168,7 +168,7 @@ fn the_account_holds_over_a_way_that_is_full_of_faults() {
                 }
             }
             outgoing.close(LONG).await.unwrap();
-            receiver.intake().close();
+            receiver.intake().close().await;
             while let Ok(received) = receiver.recv().await {
                 assert!(found.insert(received.value), "{} twice, seed {seed}", received.value);
             }

@@ -408,6 +408,6 @@ fn the_last_of_many_orders_counts() {
             tokio::task::yield_now().await;
         }
         passes(&sender, &mut receiver, 1).await;
-        assert_eq!(*sender.sender().status().borrow(), Status::Connected);
+        reaches(&sender, |status| *status == Status::Connected).await;
     });
 }

@@ -2,18 +2,22 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Sink, stream};
 use ipc_pipeline::{
     SendErrorReason,
     best_effort::{Outgoing, Received, Receiver, ReceiverConfig, RecvError, SenderConfig, Unsent},
+    link::{Connector, LinkNames, Status},
 };
 use ipc_transport::{
-    Bincode, Datagram, DatagramAddress, DatagramSocket, DatagramTransport, Endpoint, Error, Raw, UdpTransport,
+    Bincode, Connection, Datagram, DatagramAddress, DatagramSocket, DatagramTransport, Endpoint, Error, Raw,
+    UdpTransport,
 };
 
 use crate::support::{Caught, LONG, fed, give, is_pending, name, on_both_runtimes, receiver, until};
@@ -220,7 +224,7 @@ fn what_has_nowhere_to_go_does_not_hold_up_the_end() {
     (0..3).for_each(|value| sender.send(value).unwrap());
     let status = sender.sender().status();
     assert_eq!(futures_executor(sender.close(Duration::MAX)), Err(Unsent { count: 3 }));
-    assert_eq!(*status.borrow(), ipc_pipeline::link::Status::Closed);
+    assert_eq!(*status.borrow(), Status::Closed);
 }
 
 /// Runs a future outside of any runtime.
@@ -242,19 +246,18 @@ fn futures_executor<F: Future>(future: F) -> F::Output {
     }
 }
 
-#[test]
-fn what_waits_leaves_after_the_owner_is_dropped() {
-    on_both_runtimes(|| async {
-        let caught = Caught::default();
-        let sender = caught.sender::<u64>(capacity(10));
-        let handle = sender.sender().clone();
-        caught.block(true);
-        (0..5).for_each(|value| sender.send(value).unwrap());
-        drop(sender);
-        assert_eq!(handle.send(9).unwrap_err().reason(), &SendErrorReason::Closed);
-        caught.block(false);
-        until(|| caught.count() == 5).await;
-    });
+#[tokio::test(start_paused = true)]
+async fn what_waits_leaves_after_the_owner_is_dropped() {
+    let caught = Caught::default();
+    let sender = caught.sender::<u64>(capacity(10));
+    let (handle, status) = (sender.sender().clone(), sender.sender().status());
+    caught.block(true);
+    (0..5).for_each(|value| sender.send(value).unwrap());
+    drop(sender);
+    assert_eq!(handle.send(9).unwrap_err().reason(), &SendErrorReason::Closed);
+    assert_eq!(*status.borrow(), Status::Closed);
+    caught.block(false);
+    until(|| caught.count() == 5).await;
 }
 
 /// A socket that takes nothing any more keeps no task alive for more than the linger, nor beyond the deadline of a close.
@@ -280,16 +283,74 @@ async fn a_socket_that_takes_nothing_is_given_up() {
     }
 }
 
+/// Not even while what was accepted is still on its way out.
 #[test]
 fn orders_after_the_end_do_nothing() {
     on_both_runtimes(|| async {
         let caught = Caught::default();
+        caught.block(true);
         let sender = caught.sender::<u64>(capacity(10));
-        sender.control().close(LONG).await.unwrap();
-        assert_eq!(sender.lead_to(Some(name("there"))), None);
+        (0..3).for_each(|value| sender.send(value).unwrap());
+        let control = sender.control();
+        let mut closing = Box::pin(control.close(LONG));
+        assert!(is_pending(&mut closing).await);
+        assert_eq!(sender.lead_to(Some(name("elsewhere"))), None);
+        assert_eq!(sender.lead_to(None), None);
+        sender.connect(Arc::new(Nobody), LinkNames::new(("a", "OUT"), ("b", "IN"))).unwrap();
+        caught.block(false);
+        closing.await.unwrap();
+        assert!(caught.take().iter().all(|datagram| datagram.peer == name("there")));
         assert_eq!(sender.send(1).unwrap_err().reason(), &SendErrorReason::Closed);
-        assert_eq!(*sender.sender().status().borrow(), ipc_pipeline::link::Status::Closed);
+        assert_eq!(*sender.sender().status().borrow(), Status::Closed);
     });
+}
+
+#[derive(Debug)]
+struct Nobody;
+
+#[async_trait]
+impl Connector for Nobody {
+    async fn connect(&self) -> Result<Connection, Error> {
+        Err(Error::NoRuntime)
+    }
+}
+
+/// A value whose own code panics takes nothing away from the others.
+#[test]
+fn a_panic_while_encoding_harms_nobody() {
+    struct Moody(bool);
+
+    impl serde::Serialize for Moody {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            assert!(!self.0, "a value with a mood");
+            serializer.serialize_u64(7)
+        }
+    }
+
+    on_both_runtimes(|| async {
+        let caught = Caught::default();
+        let sender = caught.sender::<Moody>(capacity(10));
+        let panicked =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| sender.send(Moody(true)).is_ok()));
+        assert!(panicked.is_err());
+        (0..5).for_each(|_| assert!(sender.send(Moody(false)).is_ok()));
+        until(|| caught.count() == 5).await;
+    });
+}
+
+/// A consumer that is slower than its source does not keep a task from being stopped.
+#[tokio::test]
+async fn taking_gives_others_their_turns() {
+    let caught = Caught::default();
+    let sender = caught.sender::<u64>(capacity(5_000));
+    (0..5_000).for_each(|value| sender.send(value).unwrap());
+    until(|| caught.count() == 5_000).await;
+    let (feed, mut receiver) = receiver::<u64>(|config| config.capacity = 5_000.try_into().unwrap());
+    give(&feed, &receiver, caught.take()).await;
+    let mut taking = Box::pin(async { while receiver.recv().await.is_ok() {} });
+    assert!(is_pending(&mut taking).await);
+    drop(taking);
+    assert!(receiver.try_recv().unwrap().is_some(), "it was not drained in one go");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use {
         TlsTransport,
         tls::{ClientConfig, Identity, Roots, ServerConfig},
     },
+    std::time::Duration,
 };
 
 use super::support::TempDir;
@@ -47,7 +48,7 @@ fn mutual() -> TlsTransport {
     let roots = || Roots::from_pem(authority.pem()).unwrap();
     let server = ServerConfig::builder(identity(&authority)).verify_clients_against(roots()).unwrap();
     let client = ClientConfig::builder().verify_against(roots()).unwrap().identity(identity(&authority));
-    TlsTransport::new().server(server.build().unwrap()).client(client.build().unwrap())
+    patient(TlsTransport::new().server(server.build().unwrap()).client(client.build().unwrap()))
 }
 
 #[cfg(feature = "tls")]
@@ -55,5 +56,11 @@ fn open() -> TlsTransport {
     let server = ServerConfig::builder(identity(&Authority::new("its own")));
     let server = server.dangerous().without_client_certificates().build().unwrap();
     let client = ClientConfig::builder().dangerous().without_verification().build().unwrap();
-    TlsTransport::new().server(server).client(client)
+    patient(TlsTransport::new().server(server).client(client))
+}
+
+/// A crowd that shakes hands all at once takes a slow machine longer than the default allows.
+#[cfg(feature = "tls")]
+fn patient(transport: TlsTransport) -> TlsTransport {
+    transport.handshake_timeout(Duration::from_secs(300))
 }
