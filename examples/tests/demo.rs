@@ -286,8 +286,8 @@ fn without_a_terminal_events_are_plain_lines() {
 fn a_file_that_changes_under_the_run_fails_the_check_with_status_1() {
     let place = Place::new();
     let file = place.file("changing", &pattern(100_000));
-    let mut demo = place.start(&["--json", "--input", text(&file), "--kills", "3", "--kill-within", "200"]);
-    demo.read_until("killed, 1 of 3");
+    let mut demo = place.start(&["--json", "--input", text(&file), "--kills", "12", "--kill-within", "200"]);
+    demo.read_until("killed, 1 of 12");
     let mut content = pattern(100_000);
     content[50_000] ^= 1;
     fs::write(&file, content).unwrap();

@@ -105,13 +105,13 @@ fn ping_pong_never_stops() {
         let mut at_a = back.receiver::<u64>(config);
         let (to_b, to_a) = (there.link::<u64>(capacity(1)), back.link::<u64>(capacity(1)));
         let echo = tokio::spawn(async move {
-            for _ in 0..20_000 {
+            for _ in 0..4_000 {
                 let value = *at_b.recv().await.unwrap();
                 to_a.sender().send(value).await.unwrap();
             }
             to_a.close(LONG).await.unwrap();
         });
-        for value in 0..20_000 {
+        for value in 0..4_000 {
             to_b.sender().send(value).await.unwrap();
             assert_eq!(*at_a.recv().await.unwrap(), value);
         }

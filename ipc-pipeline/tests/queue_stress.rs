@@ -12,7 +12,7 @@ use std::{
 use ipc_pipeline::{FullPolicy, QueueConfig, Receiver, Sender, bounded};
 use tokio::time::timeout;
 
-const WATCHDOG: Duration = Duration::from_secs(30);
+const WATCHDOG: Duration = Duration::from_secs(120);
 
 fn queue<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     bounded(capacity).expect("a capacity within the limits")

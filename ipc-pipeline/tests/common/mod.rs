@@ -184,7 +184,7 @@ pub(crate) fn on_both_runtimes<F: Future<Output = ()>>(test: impl Fn() -> F) {
             0 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
             _ => tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build(),
         };
-        let guarded = async { tokio::time::timeout(Duration::from_secs(30), test()).await };
+        let guarded = async { tokio::time::timeout(Duration::from_secs(120), test()).await };
         runtime.unwrap().block_on(guarded).expect("the watchdog barked: the test hangs");
     }
 }

@@ -198,7 +198,7 @@ fn descriptors_threads_tasks_and_memory_return_to_where_they_were() {
 /// P-30: the author's benchmark, and the same through a protocol that waits for each answer. Only reported.
 #[test]
 fn sequential_sends_against_a_stop_and_wait_protocol() {
-    let count = repetitions(if cfg!(debug_assertions) { 20_000 } else { 200_000 }, 1_000_000);
+    let count = repetitions(if cfg!(debug_assertions) { 2_000 } else { 200_000 }, 1_000_000);
     crate::support::once(|world| async move {
         let waiting = stop_and_wait(&world, count).await;
         let ours = through_ports(&world, count).await;

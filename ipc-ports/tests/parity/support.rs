@@ -25,7 +25,7 @@ use tokio::{
 };
 
 /// How long anything may take before a test counts as hung.
-pub(crate) const WATCHDOG: Duration = Duration::from_secs(30);
+pub(crate) const WATCHDOG: Duration = Duration::from_secs(120);
 
 /// A deadline that no scenario is meant to reach.
 pub(crate) const LONG: Duration = Duration::from_secs(25);

@@ -227,4 +227,4 @@ pub(crate) fn role_arguments() -> Vec<String> {
 }
 
 const SAYS: &str = "@role ";
-const WATCHDOG: Duration = Duration::from_secs(30);
+const WATCHDOG: Duration = Duration::from_secs(120);
