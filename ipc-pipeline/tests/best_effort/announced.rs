@@ -28,7 +28,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{LONG, fed, give, name, on_both_runtimes, until};
+use crate::support::{LONG, fed, give, guarded, name, on_both_runtimes, until};
 
 /// A place where receiving ends of both kinds can be found.
 #[derive(Debug, Clone)]
@@ -237,9 +237,9 @@ fn both_ends_must_choose_best_effort() {
     });
 }
 
-#[test]
-fn there_are_never_more_sources_than_allowed() {
-    on_both_runtimes(|| async {
+#[tokio::test]
+async fn there_are_never_more_sources_than_allowed() {
+    guarded(async {
         let site = Site::new().await;
         let mut config = ReceiverConfig::default();
         config.max_sources = NonZeroUsize::new(2).unwrap();
@@ -255,7 +255,8 @@ fn there_are_never_more_sources_than_allowed() {
         // One that has ended makes room when all of it was taken.
         while *third.sender().status().borrow() != Status::Connected {
             while receiver.try_recv().unwrap().is_some() {}
-            tokio::task::yield_now().await;
+            // Sleeps between two looks: the one that has ended is heard for 3 s more.
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         passes(&two, &mut receiver, 2).await;
         assert_eq!((receiver.sources().len(), receiver.counters().forgotten), (2, 1));
@@ -270,7 +271,8 @@ fn there_are_never_more_sources_than_allowed() {
             tokio::task::yield_now().await;
         }
         assert_eq!(receiver.sources().len(), 2);
-    });
+    })
+    .await;
 }
 
 /// A source that makes itself heard only by a session that somebody else has is turned away, whoever it is.
