@@ -227,4 +227,5 @@ pub(crate) fn role_arguments() -> Vec<String> {
 }
 
 const SAYS: &str = "@role ";
+/// A connect request that the kernel has to repeat until a full listener takes it waits 31 s before the fifth time.
 const WATCHDOG: Duration = Duration::from_secs(120);
