@@ -2,11 +2,20 @@
 
 use std::{future::poll_fn, io, pin::pin, time::Duration};
 
-use rustix::io::Errno;
+use rustix::{fd::AsFd, io::Errno};
 use tokio::{
     runtime::Handle,
     time::{Instant, Sleep, sleep_until},
 };
+
+/// An error unless a socket that somebody else opened listens. Apple's systems do not tell; there accepting fails.
+pub(crate) fn check_listens(socket: impl AsFd) -> io::Result<()> {
+    #[cfg(not(target_vendor = "apple"))]
+    let listens = rustix::net::sockopt::socket_acceptconn(socket)?;
+    #[cfg(target_vendor = "apple")]
+    let (_, listens) = (socket, true);
+    if listens { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen")) }
+}
 
 /// Keeps a listener from spinning while the process has no descriptors left.
 ///

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::{
     Access, AddressFamily, ConnectOptions, Connection, ConnectionInfo, Endpoint, Error, Incoming,
     ListenOptions, Listener, PeerIdentity, Transport,
-    accept::AcceptPause,
+    accept::{AcceptPause, check_listens},
     deadline::{Deadline, runtime},
 };
 
@@ -153,20 +153,16 @@ impl TcpTransport {
     ///
     /// # Errors
     ///
-    /// [`Error::NoRuntime`], and [`Error::Io`] when the socket is none that listens.
+    /// [`Error::NoRuntime`], and [`Error::Io`] of the kind [`InvalidInput`](io::ErrorKind::InvalidInput) when the socket
+    /// does not listen. Apple's systems do not tell; there the first accept fails. The socket is closed then.
     pub fn adopt(
         &self,
         listener: std::net::TcpListener,
         options: &ListenOptions,
     ) -> Result<Box<dyn Listener>, Error> {
-        let runtime = runtime()?;
-        let failed = |error| Error::io_at("adopt", "a TCP socket", error);
-        listener.set_nonblocking(true).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        let listener = TcpListener::from_std(listener).map_err(failed)?;
-        let acceptor =
-            TcpAcceptor { listener, address, transport: self.clone(), pause: AcceptPause::new(runtime) };
-        Ok(Box::new(TcpPlace { acceptor, local: Endpoint::tcp(address), access: options.access.clone() }))
+        let acceptor = TcpAcceptor::adopt(self, listener)?;
+        let local = Endpoint::tcp(acceptor.address);
+        Ok(Box::new(TcpPlace { acceptor, local, access: options.access.clone() }))
     }
 
     fn prepare(&self, stream: &TcpStream) -> io::Result<()> {
@@ -290,6 +286,19 @@ impl TcpAcceptor {
             }
         }
         Err(last)
+    }
+
+    /// Listens at a socket that is open already.
+    pub(crate) fn adopt(transport: &TcpTransport, listener: std::net::TcpListener) -> Result<Self, Error> {
+        let runtime = runtime()?;
+        let adopt = || {
+            check_listens(&listener)?;
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            Ok((TcpListener::from_std(listener)?, address))
+        };
+        let (listener, address) = adopt().map_err(|error| Error::io_at("adopt", "a TCP socket", error))?;
+        Ok(Self { listener, address, transport: transport.clone(), pause: AcceptPause::new(runtime) })
     }
 
     #[cfg(feature = "tls")]

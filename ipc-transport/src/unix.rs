@@ -63,7 +63,9 @@ impl UnixTransport {
     ///
     /// # Errors
     ///
-    /// [`Error::NoRuntime`], and [`Error::Io`] when the socket has no name or is none.
+    /// [`Error::NoRuntime`], and [`Error::Io`] when the socket has no name, of the kind
+    /// [`InvalidInput`](std::io::ErrorKind::InvalidInput) when it does not listen. Apple's systems do not tell; there the
+    /// first accept fails. The socket is closed then.
     pub fn adopt(
         &self,
         listener: std::os::unix::net::UnixListener,

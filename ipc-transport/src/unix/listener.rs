@@ -13,7 +13,7 @@ use tokio::{
 use super::{Side, finish, publish};
 use crate::{
     Access, Endpoint, Error, Incoming, Lease, ListenOptions, Listener,
-    accept::{AcceptPause, Pauses},
+    accept::{AcceptPause, Pauses, check_listens},
     deadline::{after, runtime},
     endpoint::kernel_path,
     lease::FileId,
@@ -69,6 +69,7 @@ pub(super) fn adopt(
 ) -> Result<Box<dyn Listener>, Error> {
     let runtime = runtime()?;
     let failed = |error| Error::io_at("adopt", "a Unix socket", error);
+    check_listens(&listener).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let local = match address.as_pathname() {

@@ -38,6 +38,8 @@ fn play() {
             "full_and_starved" => super::sockets::full_and_starved().await,
             #[cfg(feature = "inherited")]
             "adopt" => super::inherited::adopt(&arguments[0]).await,
+            #[cfg(feature = "inherited")]
+            "names" => super::inherited::names(),
             "dying_peer" => super::unix::write_to_dying_peers().await,
             "endpoint_of" => {
                 say(RuntimeDirectory::at(&arguments[0]).unwrap().endpoint(&arguments[1]).unwrap())
