@@ -104,6 +104,36 @@ impl TlsTransport {
         self.handshake_timeout = timeout;
         self
     }
+
+    /// Listens at a TCP socket that is open already; several processes may share one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tls`] with [`TlsError::NoServerConfig`], [`Error::NoRuntime`], and [`Error::Io`] as
+    /// [`TcpTransport::adopt`]. The socket is closed then.
+    pub fn adopt(
+        &self,
+        listener: std::net::TcpListener,
+        options: &ListenOptions,
+    ) -> Result<Box<dyn Listener>, Error> {
+        let acceptor = TcpAcceptor::adopt(&self.tcp, listener)?;
+        let server = self.server_config(&tls(acceptor.local_addr()))?;
+        Ok(self.serve(acceptor, server, options))
+    }
+
+    fn server_config(&self, at: &Endpoint) -> Result<ServerConfig, Error> {
+        self.server.clone().ok_or_else(|| tls_error(at, TlsError::NoServerConfig))
+    }
+
+    fn serve(
+        &self,
+        listener: TcpAcceptor,
+        server: ServerConfig,
+        options: &ListenOptions,
+    ) -> Box<dyn Listener> {
+        let (local, access) = (tls(listener.local_addr()), options.access.clone());
+        Box::new(TlsListener { listener, local, server, access, timeout: self.handshake_timeout })
+    }
 }
 
 impl Default for TlsTransport {
@@ -139,19 +169,13 @@ impl Transport for TlsTransport {
         let (stream, local, remote, peer) = deadline.run("connect", to, connecting).await?;
         admit(&options.access, &peer, to)?;
         let (reader, writer) = split(stream);
-        Ok(Connection::from_bytes(reader, writer, ConnectionInfo::new(tls(local), tls(remote), peer)))
+        let info = ConnectionInfo::new(tls(local), tls(remote), peer);
+        Ok(Connection::from_bytes(reader, writer, info))
     }
 
     async fn listen(&self, at: &Endpoint, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {
-        let server = self.server.clone().ok_or_else(|| tls_error(at, TlsError::NoServerConfig))?;
-        let listener = TcpAcceptor::bind(&self.tcp, at, options).await?;
-        Ok(Box::new(TlsListener {
-            local: tls(listener.local_addr()),
-            listener,
-            server,
-            access: options.access.clone(),
-            timeout: self.handshake_timeout,
-        }))
+        let server = self.server_config(at)?;
+        Ok(self.serve(TcpAcceptor::bind(&self.tcp, at, options).await?, server, options))
     }
 }
 
@@ -190,7 +214,8 @@ impl Listener for TlsListener {
             let peer = identity(session.peer_certificates(), server.rustls.crypto_provider());
             admit(&access, &peer, &place)?;
             let (reader, writer) = split(stream);
-            Ok(Connection::from_bytes(reader, writer, ConnectionInfo::new(tls(local), tls(remote), peer)))
+            let info = ConnectionInfo::new(tls(local), tls(remote), peer);
+            Ok(Connection::from_bytes(reader, writer, info))
         }))
     }
 

@@ -11,8 +11,8 @@ use std::{env, fs, net::Ipv4Addr, os::unix::fs::DirBuilderExt as _, path::PathBu
 use async_trait::async_trait;
 use ipc_testkit::{conformance::transport::Subject, transport_conformance};
 use ipc_transport::{
-    AddressFamily, ConnectOptions, Connection, Endpoint, Error, Lease, LeaseOptions, ListenOptions, Listener,
-    TcpTransport, Transport, UnixTransport,
+    AddressFamily, ConnectOptions, Connection, Endpoint, Error, Incoming, Lease, LeaseOptions, ListenOptions,
+    Listener, TcpTransport, Transport, UnixTransport,
 };
 
 /// A fresh directory that is removed with everything in it.
@@ -56,10 +56,10 @@ transport_conformance!(tcp_from_an_address_of_its_own, || {
 
 /// Listens at sockets that somebody else opened, as a supervisor's heir does.
 #[derive(Debug)]
-struct Adopting;
+struct Inheriting;
 
 #[async_trait]
-impl Transport for Adopting {
+impl Transport for Inheriting {
     fn scheme(&self) -> &str {
         "tcp"
     }
@@ -74,7 +74,70 @@ impl Transport for Adopting {
     }
 }
 
-transport_conformance!(adopted_tcp, || Subject::new(Adopting, "tcp://127.0.0.1:0".parse().unwrap()));
+transport_conformance!(inherited_tcp, || Subject::new(Inheriting, "tcp://127.0.0.1:0".parse().unwrap()));
+
+/// The same for Unix sockets, whose file is the supervisor's to remove.
+#[derive(Debug)]
+struct InheritingUnix;
+
+/// An inherited listener, and after it the supervisor's part: the file of its socket.
+#[derive(Debug)]
+struct Supervised {
+    listener: Box<dyn Listener>,
+    file: SocketFile,
+}
+
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[async_trait]
+impl Transport for InheritingUnix {
+    fn scheme(&self) -> &str {
+        "unix"
+    }
+
+    async fn connect(&self, to: &Endpoint, options: &ConnectOptions) -> Result<Connection, Error> {
+        UnixTransport::new().connect(to, options).await
+    }
+
+    async fn listen(&self, at: &Endpoint, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {
+        let path = at.unix_path().unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(path);
+        let socket = socket.map_err(|error| Error::io("bind", at, error))?;
+        let file = SocketFile(path.to_owned());
+        Ok(Box::new(Supervised { listener: UnixTransport::new().adopt(socket, options)?, file }))
+    }
+}
+
+#[async_trait]
+impl Listener for Supervised {
+    fn local_endpoint(&self) -> &Endpoint {
+        self.listener.local_endpoint()
+    }
+
+    async fn accept(&mut self) -> Result<Incoming, Error> {
+        self.listener.accept().await
+    }
+
+    async fn close(self: Box<Self>) -> Result<(), Error> {
+        let Self { listener, file } = *self;
+        let closed = listener.close().await;
+        drop(file);
+        closed
+    }
+}
+
+transport_conformance!(inherited_unix, || {
+    let directory = TempDir::new();
+    let at = Endpoint::unix(directory.0.join("a.sock")).unwrap();
+    Subject::new(InheritingUnix, at).keeping(directory)
+});
 
 /// Futures of claims run on any thread of a runtime, and so do what they give.
 #[test]

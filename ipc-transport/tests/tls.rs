@@ -9,6 +9,7 @@
 
 use std::{io, time::Duration};
 
+use async_trait::async_trait;
 use ipc_testkit::{
     certificates::{Authority, Validity},
     conformance::transport::Subject,
@@ -59,6 +60,30 @@ fn subject(at: &str) -> Subject {
 
 transport_conformance!(tls_over_ip_version_4, || subject("tls://127.0.0.1:0"));
 transport_conformance!(tls_over_ip_version_6, || subject("tls://[::1]:0"));
+
+/// Listens at sockets that somebody else opened, as a supervisor's heir does.
+#[derive(Debug)]
+struct Inheriting(TlsTransport);
+
+#[async_trait]
+impl Transport for Inheriting {
+    fn scheme(&self) -> &str {
+        self.0.scheme()
+    }
+
+    async fn connect(&self, to: &Endpoint, options: &ConnectOptions) -> Result<Connection, Error> {
+        self.0.connect(to, options).await
+    }
+
+    async fn listen(&self, at: &Endpoint, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {
+        let socket = std::net::TcpListener::bind(at.socket_addr().unwrap());
+        self.0.adopt(socket.map_err(|error| Error::io("bind", at, error))?, options)
+    }
+}
+
+transport_conformance!(inherited_tls, || {
+    Subject::new(Inheriting(mutual()), "tls://127.0.0.1:0".parse().unwrap())
+});
 
 async fn listen(transport: &TlsTransport) -> (Box<dyn Listener>, Endpoint) {
     let listener = transport.listen(&"tls://127.0.0.1:0".parse().unwrap(), &ListenOptions::default()).await;
@@ -142,6 +167,9 @@ async fn what_is_not_configured_is_refused_at_once() {
     let at: Endpoint = "tls://127.0.0.1:0".parse().unwrap();
     let listening = bare.listen(&at, &ListenOptions::default()).await.map(|_| panic!("it listens"));
     assert_eq!(tls_error(listening), TlsError::NoServerConfig);
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let adopting = bare.adopt(socket, &ListenOptions::default()).map(|_| panic!("it listens"));
+    assert_eq!(tls_error(adopting), TlsError::NoServerConfig);
     assert_eq!(tls_error(bare.connect(&at, &ConnectOptions::default()).await), TlsError::NoClientConfig);
     let key_of_another = {
         let authority = Authority::new("ours");
