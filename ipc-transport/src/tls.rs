@@ -25,6 +25,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::split;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use self::reader::Reader;
 pub use self::{
     config::{
         ClientConfig, ClientConfigBuilder, DangerousClientConfigBuilder, DangerousServerConfigBuilder,
@@ -41,6 +42,7 @@ use crate::{
 
 mod config;
 mod error;
+mod reader;
 
 pub use rustls::crypto::CryptoProvider;
 
@@ -51,7 +53,9 @@ pub use rustls::crypto::CryptoProvider;
 ///   how the other side is verified. What is weaker than mutual verification is spelled `dangerous()`.
 /// - The handshake is part of [`Incoming::establish`] and of [`Transport::connect`], each under its deadline; until then
 ///   there is no connection. With TLS 1.3 a dialler is done before the listener has looked at its certificate: a
-///   dialler that is turned away learns it from its first read.
+///   dialler that is turned away learns it from its first read, an [`io::Error`] that holds a [`TlsError::Rejected`].
+/// - Where TLS itself fails later, reading gives an [`io::Error`] that holds a [`TlsError`]: `error.get_ref()` and
+///   `downcast_ref` tell it from what the network reports.
 /// - The peer's certificate is its identity, [`PeerIdentity::Certificate`]; [`Access::Names`] admits by its names.
 /// - The end of a stream is authentic: a connection that ends without TLS's own farewell is an error and no end.
 /// - Of TCP it keeps what [`TcpTransport`] does, with the same settings.
@@ -170,7 +174,7 @@ impl Transport for TlsTransport {
         admit(&options.access, &peer, to)?;
         let (reader, writer) = split(stream);
         let info = ConnectionInfo::new(tls(local), tls(remote), peer);
-        Ok(Connection::from_bytes(reader, writer, info))
+        Ok(Connection::from_bytes(Reader(reader), writer, info))
     }
 
     async fn listen(&self, at: &Endpoint, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {
@@ -215,7 +219,7 @@ impl Listener for TlsListener {
             admit(&access, &peer, &place)?;
             let (reader, writer) = split(stream);
             let info = ConnectionInfo::new(tls(local), tls(remote), peer);
-            Ok(Connection::from_bytes(reader, writer, info))
+            Ok(Connection::from_bytes(Reader(reader), writer, info))
         }))
     }
 
@@ -261,7 +265,7 @@ fn tls_error(endpoint: &Endpoint, error: TlsError) -> Error {
 
 fn handshake_error(endpoint: &Endpoint, error: io::Error) -> Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(inner) => tls_error(endpoint, TlsError::of_handshake(inner)),
+        Some(inner) => tls_error(endpoint, TlsError::of_rustls(inner)),
         None => Error::io("handshake", endpoint, error),
     }
 }

@@ -155,8 +155,9 @@ async fn a_client_that_cannot_be_trusted_is_refused() {
         assert_eq!(tls_error(accepted), expected);
         let (mut reader, _writer, _) = connected.unwrap().into_parts();
         let error = reader.read(&mut [0]).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        assert!(format!("{error:?}").contains(alert), "{error:?}");
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        let told = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>());
+        assert_eq!(told, Some(&TlsError::Rejected { alert: alert.to_owned() }));
     }
 }
 
@@ -260,12 +261,16 @@ async fn no_client_ends_the_accept_loop() {
     let (mut listener, at) = listen(&strict).await;
     let options = ConnectOptions::default();
     let honest = TlsTransport::new().client(client(&ours, own(Validity::Now)));
+    let elsewhere = ClientConfig::builder().verify_against(roots(&ours)).unwrap();
+    let elsewhere = elsewhere.identity(identity(&ours, &["client.test"], Validity::Now));
+    let elsewhere = elsewhere.server_name("elsewhere.test").unwrap().build().unwrap();
     for (bad, expected) in [
         (client(&ours, None), "NoClientCertificate"),
         (client(&ours, Some(identity(&theirs, &["client.test"], Validity::Now))), "UnknownIssuer"),
         (client(&ours, own(Validity::Expired)), "Expired"),
         (client(&ours, own(Validity::NotYet)), "NotYetValid"),
         (client(&theirs, own(Validity::Now)), "Rejected"),
+        (elsewhere, "Rejected"),
     ] {
         let bad = TlsTransport::new().client(bad);
         let accepting = async { listener.accept().await.unwrap().establish().await };

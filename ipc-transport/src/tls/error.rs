@@ -60,16 +60,17 @@ pub enum TlsError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The handshake failed in another way.
-    #[error("the handshake failed: {reason}")]
+    /// TLS failed in another way.
+    #[error("TLS failed: {reason}")]
     Protocol {
         /// What happened.
         reason: String,
     },
-    /// The peer broke the handshake off and said why.
+    /// The peer broke off and said why. A dialler whose certificate is refused finds it in its first read, see
+    /// [`TlsTransport`](crate::TlsTransport).
     #[error("the peer refused: {alert}")]
     Rejected {
-        /// The alert that it sent.
+        /// The alert that it sent, by its name in RFC 8446 without underscores: `UnknownCA`, `CertificateExpired`.
         alert: String,
     },
     /// The certificate does not lead to a trusted root.
@@ -99,7 +100,7 @@ impl TlsError {
         }
     }
 
-    pub(super) fn of_handshake(error: &Error) -> Self {
+    pub(super) fn of_rustls(error: &Error) -> Self {
         match error {
             Error::AlertReceived(alert) => Self::Rejected { alert: format!("{alert:?}") },
             Error::InappropriateMessage { .. } | Error::InvalidMessage(_) => {
@@ -122,5 +123,11 @@ impl TlsError {
             }
             _ => Self::BadCertificate { reason: error.to_string() },
         }
+    }
+}
+
+impl From<TlsError> for io::Error {
+    fn from(error: TlsError) -> Self {
+        Self::new(error.kind(), error)
     }
 }
