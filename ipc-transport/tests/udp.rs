@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::{SocketAddr, UdpSocket},
     time::Duration,
 };
@@ -98,6 +98,39 @@ async fn a_word_goes_there_and_back_with_the_address_of_its_sender() {
         answer.send(question).await.unwrap();
         let back = next(&mut answered).await;
         assert_eq!((back.payload, back.peer), (every_byte, server));
+    }
+}
+
+/// Whoever wrote is known by an address, and a payload that is sent to each of these reaches each peer once: the
+/// transport's share in a broadcast.
+#[tokio::test]
+async fn each_peer_that_wrote_gets_one_copy_of_what_is_sent_to_all() {
+    let (mut heard, mut tell, server) = bind("udp://127.0.0.1:0").await;
+    let mut peers = Vec::new();
+    for _ in 0..3 {
+        let (reader, mut writer, address) = bind("udp://127.0.0.1:0").await;
+        for word in ["here", "still here"] {
+            let payload = Bytes::from_static(word.as_bytes());
+            writer.send(Datagram { payload, peer: server.clone() }).await.unwrap();
+        }
+        peers.push((reader, writer, address));
+    }
+    let mut known = BTreeSet::new();
+    for _ in 0..6 {
+        known.insert(next(&mut heard).await.peer);
+    }
+    for word in ["news", "end"] {
+        for peer in &known {
+            let payload = Bytes::from_static(word.as_bytes());
+            tell.send(Datagram { payload, peer: peer.clone() }).await.unwrap();
+        }
+    }
+    assert_eq!(known, peers.iter().map(|(_, _, address)| address.clone()).collect());
+    for (reader, _writer, _) in &mut peers {
+        for word in ["news", "end"] {
+            let payload = Bytes::from_static(word.as_bytes());
+            assert_eq!(next(reader).await, Datagram { payload, peer: server.clone() });
+        }
     }
 }
 
