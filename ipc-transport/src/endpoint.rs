@@ -106,7 +106,7 @@ impl Endpoint {
         Self { scheme: Cow::Borrowed(scheme), address: address.to_string(), unix: None }
     }
 
-    /// `unix`, `tcp`, `mem`, or the scheme of a custom transport.
+    /// `unix`, `tcp`, `tls`, `udp`, `mem`, or the scheme of a custom transport.
     pub fn scheme(&self) -> &str {
         &self.scheme
     }

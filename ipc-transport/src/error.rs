@@ -16,7 +16,7 @@ pub enum Error {
     AccessDenied {
         /// Where the connection was made.
         endpoint: Endpoint,
-        /// The identity that was refused, as the kernel told it.
+        /// The identity that was refused, as the kernel or the verified certificate tells it.
         peer: String,
     },
     /// Somebody else serves or holds this address.

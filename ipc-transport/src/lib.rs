@@ -2,8 +2,9 @@
 //!
 //! The lowest layer: how two processes find and reach each other, and what a value looks like in bytes. An
 //! [`Endpoint`] says where, a [`Transport`] makes [`Connection`]s of it, an [`Encoder`] and a [`Decoder`] turn values
-//! into bytes and back. Unix sockets (`unix:`) and TCP (`tcp://`) are here; a transport of your own is a trait with two
-//! methods and a numbered contract, for which `ipc-testkit` has the checks.
+//! into bytes and back. Unix sockets (`unix:`), TCP (`tcp://`) and, by features, TLS (`tls://`) and datagrams (`udp://`)
+//! are here; a transport of your own is a trait with two methods and a numbered contract, for which `ipc-testkit` has the
+//! checks.
 //!
 //! # Examples
 //!

@@ -23,9 +23,12 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// How long a started frame may go without progress. 30 s.
     pub frame_timeout: Duration,
-    /// How many unfinished handshakes a listener holds before it stops accepting. 64.
+    /// How many unfinished handshakes a listener of a node holds before it stops accepting. 64.
+    ///
+    /// Nodes keep to it (`ipc-ports`). A [`Listener`](crate::Listener) alone counts nothing: who accepts from one has to
+    /// bound what is accepted and not established.
     pub max_handshakes: usize,
-    /// The age that makes an unfinished handshake without a complete hello evictable. 250 ms.
+    /// The age that makes an unfinished handshake without a complete hello evictable. 250 ms. Nodes keep to it as well.
     pub handshake_eviction_age: Duration,
     /// Bytes that all receivers of a process may hold or promise beyond their floors. 64 MiB.
     pub receive_budget: usize,

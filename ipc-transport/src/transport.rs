@@ -38,7 +38,7 @@ use crate::{Access, Connection, Endpoint, Error};
 /// listener that is about to die may both succeed.
 #[async_trait]
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
-    /// The scheme that this transport serves: `unix`, `tcp`, `mem`, or one of your own.
+    /// The scheme that this transport serves: `unix`, `tcp`, `tls`, `mem`, or one of your own.
     fn scheme(&self) -> &str;
 
     /// Opens a connection.

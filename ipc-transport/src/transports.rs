@@ -6,7 +6,8 @@ use crate::{ConnectOptions, Connection, Endpoint, Error, ListenOptions, Listener
 
 /// Transports by scheme; users add theirs with [`Transports::with`].
 ///
-/// [`Transports::default`] holds every transport that the crate's features bring along, in their default settings.
+/// [`Transports::default`] holds `unix:` and `tcp:`, as far as the crate's features bring them along, in their default
+/// settings. `tls:` has no default: it has to be told whom to trust, and is added.
 #[derive(Debug, Clone)]
 pub struct Transports {
     by_scheme: BTreeMap<String, Arc<dyn Transport>>,
