@@ -151,6 +151,12 @@ impl ClientConfig {
 }
 
 /// Builds a [`ClientConfig`]; only one whose verification is chosen has a `build`.
+///
+/// ```compile_fail,E0599
+/// use ipc_transport::tls::ClientConfig;
+///
+/// let config = ClientConfig::builder().build(); // whom does it believe?
+/// ```
 #[derive(Debug)]
 pub struct ClientConfigBuilder<S> {
     common: Common,
@@ -160,6 +166,14 @@ pub struct ClientConfigBuilder<S> {
 }
 
 impl ClientConfigBuilder<Unverified> {
+    /// Sets where the cryptography comes from; *ring* by default. The steps after this one use it, so it comes
+    /// before the choice of how to verify.
+    #[must_use]
+    pub fn provider(mut self, provider: Arc<CryptoProvider>) -> Self {
+        self.common.provider = provider;
+        self
+    }
+
     /// The server's certificate must lead to one of these roots, be valid now, and bear the name that is dialled.
     ///
     /// # Errors
@@ -206,13 +220,6 @@ impl<S> ClientConfigBuilder<S> {
     #[must_use]
     pub fn protocols(mut self, protocols: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
         self.common.protocols = protocols.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Sets where the cryptography comes from; *ring* by default. Set it first: later steps use it.
-    #[must_use]
-    pub fn provider(mut self, provider: Arc<CryptoProvider>) -> Self {
-        self.common.provider = provider;
         self
     }
 }
@@ -266,6 +273,14 @@ impl ServerConfig {
 }
 
 /// Builds a [`ServerConfig`]; only one whose verification is chosen has a `build`.
+///
+/// ```compile_fail,E0599
+/// use ipc_transport::tls::{Identity, ServerConfig, TlsError};
+///
+/// fn listening(identity: Identity) -> Result<ServerConfig, TlsError> {
+///     ServerConfig::builder(identity).build() // whom does it let in?
+/// }
+/// ```
 #[derive(Debug)]
 pub struct ServerConfigBuilder<S> {
     common: Common,
@@ -274,6 +289,14 @@ pub struct ServerConfigBuilder<S> {
 }
 
 impl ServerConfigBuilder<Unverified> {
+    /// Sets where the cryptography comes from; *ring* by default. The steps after this one use it, so it comes
+    /// before the choice of how to verify.
+    #[must_use]
+    pub fn provider(mut self, provider: Arc<CryptoProvider>) -> Self {
+        self.common.provider = provider;
+        self
+    }
+
     /// Mutual TLS, as it should be: only clients whose certificate leads to one of these roots come in.
     ///
     /// # Errors
@@ -305,13 +328,6 @@ impl<S> ServerConfigBuilder<S> {
     #[must_use]
     pub fn protocols(mut self, protocols: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
         self.common.protocols = protocols.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Sets where the cryptography comes from; *ring* by default. Set it first: later steps use it.
-    #[must_use]
-    pub fn provider(mut self, provider: Arc<CryptoProvider>) -> Self {
-        self.common.provider = provider;
         self
     }
 }
