@@ -1,5 +1,6 @@
 //! A transport of your own: `stdio:` talks with a child process over the pipes of its standard input and output, as one
-//! does with plug-ins and language servers. The program at the end runs ports over it.
+//! does with plug-ins and language servers. The program at the end runs ports over it. To its child a parent has one
+//! connection, which the parent dials, and a port takes one: so ports lead one way here, from the parent to the child.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that shows what it does")]
 
 use std::{collections::BTreeMap, env, ffi::OsString, fs::File, io, os::fd::AsFd as _, os::fd::OwnedFd};
@@ -9,10 +10,11 @@ use async_trait::async_trait;
 use ipc_ports::{AckMode, Node, NodeConfig, PortConfig};
 use ipc_transport::{Access, ListenOptions, Listener, PeerIdentity, StaticNaming, Transport};
 use ipc_transport::{ConnectOptions, Connection, ConnectionInfo, Endpoint, Error, Incoming};
-use tokio::{io::AsyncWrite, net::unix::pipe, process::Child, process::Command, runtime::Handle, sync::mpsc};
+use tokio::{io::AsyncRead, io::AsyncWrite, io::ReadBuf, net::unix::pipe, runtime::Handle, sync::mpsc};
+use tokio::{process::Child, process::Command};
 
 /// Connections over pipes. `stdio:NAME` is the listener of that name among the clones of this transport, or else the
-/// command of that name, started anew by each connection; dropping the connection kills and reaps it.
+/// command of that name, started anew by each connection; dropping both halves of it kills and reaps the process.
 #[derive(Debug, Clone, Default)]
 pub struct StdioTransport(Arc<Mutex<BTreeMap<String, Place>>>);
 
@@ -62,23 +64,21 @@ impl Transport for StdioTransport {
     async fn connect(&self, to: &Endpoint, options: &ConnectOptions) -> Result<Connection, Error> {
         Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let refused = || Error::ConnectionRefused { endpoint: to.clone() };
-        let (near, far) = Pipes::pair().map_err(|error| Error::io("make pipes", to, error))?;
-        let mut places = self.places();
-        let (pipes, child) = match places.get(to.address()) {
+        let (mut near, far) = Pipes::pair().map_err(|error| Error::io("make pipes", to, error))?;
+        let (mut places, mut child) = (self.places(), Arc::default());
+        match places.get(to.address()) {
             Some(Place::Command(program, arguments)) => {
                 let mut command = Command::new(program);
                 command.args(arguments).stdin(far.0).stdout(far.1).kill_on_drop(true);
-                (near, Some(command.spawn().map_err(|error| Error::io("start", to, error))?))
+                child = Arc::new(Some(command.spawn().map_err(|error| Error::io("start", to, error))?));
             }
-            Some(Place::Listener(listener)) => {
-                (near, listener.try_send(far).map(|()| None).map_err(|_| refused())?)
-            }
-            _ => {
-                let Some(Place::Pipes(waiting)) = places.remove("") else { return Err(refused()) };
-                (waiting, None)
-            }
-        };
-        pipes.open(to, &options.access, child)
+            Some(Place::Listener(listener)) => listener.try_send(far).map_err(|_| refused())?,
+            _ => match places.remove("") {
+                Some(Place::Pipes(waiting)) => near = waiting,
+                _ => return Err(refused()),
+            },
+        }
+        near.open(to, &options.access, child)
     }
 
     async fn listen(&self, at: &Endpoint, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {
@@ -111,9 +111,8 @@ impl Listener for StdioListener {
 
     async fn accept(&mut self) -> Result<Incoming, Error> {
         let (at, access) = (self.at.clone(), self.access.clone());
-        let arrived = self.arriving.recv().await;
-        let pipes = arrived.ok_or_else(|| Error::NotFound { endpoint: at.to_string() })?;
-        Ok(Incoming::new(at.clone(), async move { pipes.open(&at, &access, None) }))
+        let pipes = self.arriving.recv().await.ok_or_else(|| Error::NotFound { endpoint: at.to_string() })?;
+        Ok(Incoming::new(at.clone(), async move { pipes.open(&at, &access, Arc::default()) }))
     }
 
     async fn close(self: Box<Self>) -> Result<(), Error> {
@@ -131,29 +130,31 @@ impl Pipes {
         Ok((Self(near_reader.into(), near_writer.into()), Self(far_reader.into(), far_writer.into())))
     }
 
-    fn open(self, at: &Endpoint, access: &Access, child: Option<Child>) -> Result<Connection, Error> {
+    fn open(self, at: &Endpoint, access: &Access, child: Arc<Option<Child>>) -> Result<Connection, Error> {
         Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let peer = PeerIdentity::Unknown;
         if !access.admits(&peer) {
             return Err(Error::AccessDenied { endpoint: at.clone(), peer: peer.to_string() });
         }
         let failed = |error| Error::io("open", at, error);
-        let reader = pipe::Receiver::from_owned_fd(self.0).map_err(failed)?;
-        let pipe = pipe::Sender::from_owned_fd(self.1).map_err(failed)?;
-        let writer = Writer { pipe: Some(pipe), _child: child };
+        let reader = Half(pipe::Receiver::from_owned_fd(self.0).map_err(failed)?, child.clone());
+        let writer = Half(Some(pipe::Sender::from_owned_fd(self.1).map_err(failed)?), child);
         Ok(Connection::from_bytes(reader, writer, ConnectionInfo::new(at.clone(), at.clone(), peer)))
     }
 }
 
-/// The writing half: closing it closes the pipe, dropping it ends the child.
-struct Writer {
-    pipe: Option<pipe::Sender>,
-    _child: Option<Child>,
+/// One direction, whose pipe is closed with it, and the child, which ends when both directions are dropped.
+struct Half<P>(P, #[expect(dead_code, reason = "it is held to be dropped")] Arc<Option<Child>>);
+
+impl AsyncRead for Half<pipe::Receiver> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_read(cx, buf)
+    }
 }
 
-impl AsyncWrite for Writer {
+impl AsyncWrite for Half<Option<pipe::Sender>> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Some(pipe) = &mut self.pipe else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
+        let Some(pipe) = &mut self.0 else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
         Pin::new(pipe).poll_write(cx, bytes)
     }
 
@@ -162,7 +163,7 @@ impl AsyncWrite for Writer {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.pipe = None;
+        self.0 = None;
         Poll::Ready(Ok(()))
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may unwrap, its helpers too")]
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -10,6 +11,7 @@ use std::{
 use ipc_examples::custom_transport::StdioTransport;
 use ipc_testkit::{
     conformance::{on_both_runtimes, transport::Subject},
+    process::TempDir,
     transport_conformance,
 };
 use ipc_transport::{Access, ConnectOptions, Connection, Endpoint, Error, ListenOptions, Transport as _};
@@ -37,6 +39,37 @@ fn a_program_reads_the_end_and_answers_after_it() {
         reader.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer, "a\nb\nc\n");
         assert!(writer.write(b"more").await.is_err(), "it was closed");
+    });
+}
+
+#[test]
+fn a_dropped_writer_ends_the_input_and_leaves_the_program_to_answer() {
+    on_both_runtimes(async || {
+        let (mut reader, mut writer, _) = talk_with("sort", &[]).await.into_parts();
+        writer.write_all(b"b\nc\na\n").await.unwrap();
+        drop(writer);
+        let mut answer = String::new();
+        reader.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "a\nb\nc\n");
+    });
+}
+
+#[test]
+fn a_dropped_reader_leaves_the_program_to_take_its_input() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.join("taken");
+    on_both_runtimes(async || {
+        let script = r#"read line; echo "$line" > "$0.new"; mv "$0.new" "$0"; read more"#;
+        let (reader, mut writer, _) =
+            talk_with("sh", &["-c", script, path.to_str().unwrap()]).await.into_parts();
+        drop(reader);
+        writer.write_all(b"a line\n").await.unwrap();
+        while !path.exists() {
+            // Sleeps between two looks; the watchdog ends a hang.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a line\n");
+        fs::remove_file(&path).unwrap();
     });
 }
 
