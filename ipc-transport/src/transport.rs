@@ -83,6 +83,9 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
 ///     slow to establish, or never does, holds up no other.
 /// 14. `refused_incoming_closes_the_peer`: after [`Incoming::refuse`], or when an `Incoming` is dropped, the dialler
 ///     sees its connection refused or at its end.
+/// 15. `who_is_not_admitted_is_refused`: where [`ListenOptions::access`] does not admit the peer, establishing is
+///     [`Error::AccessDenied`] and the dialler sees its connection refused or at its end; where
+///     [`ConnectOptions::access`] does not, connecting is [`Error::AccessDenied`].
 #[async_trait]
 pub trait Listener: fmt::Debug + Send + 'static {
     /// Where it listens: the real port after `:0`, never a temporary name used while binding.

@@ -17,6 +17,7 @@ pub use self::{
         a_closed_listener_frees_its_name, a_second_listener_is_refused, accept_is_cancel_safe,
         connecting_to_nobody_is_refused, dropping_leaves_no_half_open_peer, establish_runs_off_the_listener,
         local_endpoint_is_dialable, nothing_happens_before_the_first_poll, refused_incoming_closes_the_peer,
+        who_is_not_admitted_is_refused,
     },
     streaming::{
         an_unread_connection_holds_its_writer, bytes_arrive_in_order, closing_the_writer_is_seen_as_eof,
@@ -205,6 +206,7 @@ macro_rules! __each_transport_check {
             accept_is_cancel_safe
             establish_runs_off_the_listener
             refused_incoming_closes_the_peer
+            who_is_not_admitted_is_refused
         }
     };
 }

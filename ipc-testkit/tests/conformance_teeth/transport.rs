@@ -18,8 +18,8 @@ use ipc_testkit::{
     conformance::transport::{Subject, broken_promises},
 };
 use ipc_transport::{
-    ConnectOptions, Connection, Endpoint, Error, Incoming, ListenOptions, Listener, ReadHalf, Transport,
-    WriteHalf,
+    Access, ConnectOptions, Connection, Endpoint, Error, Incoming, ListenOptions, Listener, ReadHalf,
+    Transport, WriteHalf,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -35,8 +35,10 @@ use super::{Bite, Kept, assert_all_covered, mem};
 pub(crate) enum How {
     AcceptForgets,
     AcceptWaitsForTheLast,
+    AdmitsAnybody,
     CloseKeepsTheName,
     Corrupts,
+    DialsAnybody,
     DialsEarly,
     Doubles,
     DropIsNotSeen,
@@ -71,11 +73,13 @@ const BITES: &[Bite<How>] = &[
     Bite { mutant: How::WaitsForSomebody, about: NOBODY, says: "did not end", also: &[] },
     Bite { mutant: How::WrongEndpoint, about: ENDPOINT, says: "somebody listens there", also: DIALLING },
     Bite { mutant: How::SecondListenerElsewhere, about: SECOND, says: "the address is taken", also: &[] },
-    Bite { mutant: How::CloseKeepsTheName, about: FREE, says: "the name is free again", also: &[NOBODY] },
+    Bite { mutant: How::CloseKeepsTheName, about: FREE, says: "the name is free again", also: TAKEN },
     Bite { mutant: How::DropKeepsTheName, about: FREE, says: "the name is free again", also: &[NOBODY] },
     Bite { mutant: How::AcceptForgets, about: ACCEPT, says: "did not end", also: &[] },
     Bite { mutant: How::AcceptWaitsForTheLast, about: ESTABLISH, says: "did not end", also: &[] },
     Bite { mutant: How::RefusedStaysOpen, about: REFUSED, says: "did not end", also: &[] },
+    Bite { mutant: How::AdmitsAnybody, about: ADMITTED, says: "the listener admits nobody", also: &[] },
+    Bite { mutant: How::DialsAnybody, about: ADMITTED, says: "the dialler admits nobody", also: &[] },
 ];
 
 const UNPOLLED: &str = "nothing_happens_before_the_first_poll";
@@ -92,6 +96,7 @@ const FREE: &str = "a_closed_listener_frees_its_name";
 const ACCEPT: &str = "accept_is_cancel_safe";
 const ESTABLISH: &str = "establish_runs_off_the_listener";
 const REFUSED: &str = "refused_incoming_closes_the_peer";
+const ADMITTED: &str = "who_is_not_admitted_is_refused";
 
 /// The checks in which somebody writes, flushes, and waits for the last byte to arrive.
 const SPEAKING: &[&str] = &[UNPOLLED, HALF_OPEN, BOUNDED, ENDPOINT, SECOND, FREE, ACCEPT, ESTABLISH, REFUSED];
@@ -99,7 +104,11 @@ const SPEAKING: &[&str] = &[UNPOLLED, HALF_OPEN, BOUNDED, ENDPOINT, SECOND, FREE
 /// The checks in which somebody dials where a listener says that it is.
 const DIALLING: &[&str] = &[
     UNPOLLED, HALF_OPEN, IN_ORDER, EOF, HALVES, DROPPING, BOUNDED, SECOND, FREE, ACCEPT, ESTABLISH, REFUSED,
+    ADMITTED,
 ];
+
+/// The other checks in which a listener is closed, and nobody or another one is to be there afterwards.
+const TAKEN: &[&str] = &[NOBODY, ADMITTED];
 
 #[tokio::test(start_paused = true)]
 async fn broken_transports_fail_at_the_promises_that_they_break() {
@@ -164,8 +173,8 @@ impl Mutant {
                 sleep(options.timeout).await;
                 Err(error)
             }
-            (How::WrongErrorForNobody, Err(error)) => {
-                Err(Error::TimedOut { operation: "connect", endpoint: error.to_string() })
+            (How::WrongErrorForNobody, Err(Error::ConnectionRefused { endpoint })) => {
+                Err(Error::TimedOut { operation: "connect", endpoint: endpoint.to_string() })
             }
             (how, Ok(connection)) => Ok(damage(how, &self.kept, connection)),
             (_, Err(error)) => Err(error),
@@ -195,15 +204,22 @@ impl Transport for Mutant {
             _ => None,
         };
         Box::pin(async move {
-            let outcome = match early {
-                Some(outcome) => outcome,
-                None => self.world.connect(to, options).await,
+            let outcome = match (early, self.how) {
+                (Some(outcome), _) => outcome,
+                (None, How::DialsAnybody) => {
+                    self.world.connect(to, &options.clone().with_access(Access::Any)).await
+                }
+                (None, _) => self.world.connect(to, options).await,
             };
             self.after_dialling(outcome, options).await
         })
     }
 
     async fn listen(&self, at: &Endpoint, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {
+        let options = &match self.how {
+            How::AdmitsAnybody => options.clone().with_access(Access::Any),
+            _ => options.clone(),
+        };
         let inner = match self.world.listen(at, options).await {
             Err(Error::AddrInUse { .. }) if self.how == How::SecondListenerElsewhere => {
                 self.world.listen(&mem(MemTransport::FRESH_NAME), options).await?

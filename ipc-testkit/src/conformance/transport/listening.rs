@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use ipc_transport::{Endpoint, Error};
+use ipc_transport::{Access, Endpoint, Error};
 use tokio::{io::AsyncReadExt, task::yield_now, time::timeout};
 
 use super::{
@@ -253,12 +253,6 @@ pub async fn refused_incoming_closes_the_peer(subject: Subject) {
     let mut listener = subject.listener().await;
     let to = listener.local_endpoint().clone();
     for refusing in [true, false] {
-        let dialling = async {
-            // A transport with a handshake learns it while dialling, another one by the end of the connection.
-            let Ok(connection) = subject.dialler.connect(&to, &subject.connect).await else { return };
-            let (mut reader, _writer) = halves(connection);
-            assert_eq!(read_to_any_end(&mut reader).await, b"", "nobody is there to say anything");
-        };
         let accepting = async {
             let incoming = listener.accept().await.expect("a dialler is coming");
             if refusing {
@@ -267,9 +261,55 @@ pub async fn refused_incoming_closes_the_peer(subject: Subject) {
                 drop(incoming);
             }
         };
-        tokio::join!(dialling, accepting);
+        tokio::join!(assert_turned_away(&subject, &to), accepting);
     }
     assert_alive(subject.ends(listener.as_mut()).await).await;
+}
+
+/// Promise 15: a rule that admits nobody turns everybody away, on the listener's side and on the dialler's.
+///
+/// # Panics
+///
+/// When the promise is broken.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the check.
+pub async fn who_is_not_admitted_is_refused(subject: Subject) {
+    let nobody = || Access::custom(|_| false);
+    let mut listener = subject.listener().await;
+    let to = listener.local_endpoint().clone();
+    let choosy = subject.connect.clone().with_access(nobody());
+    let serving = async {
+        loop {
+            // Some transports turn away before they dial, others after a handshake; what the listener makes of it is free.
+            let _ = listener.accept().await.expect("the listener is well").establish().await;
+        }
+    };
+    let outcome = tokio::select! {
+        outcome = subject.dialler.connect(&to, &choosy) => outcome,
+        () = serving => unreachable!("it serves for ever"),
+    };
+    let error = outcome.expect_err("the dialler admits nobody");
+    assert!(matches!(error, Error::AccessDenied { .. }), "the dialler admits nobody: {error:?}");
+    listener.close().await.expect("closing works");
+
+    let options = subject.listen.clone().with_access(nobody());
+    let mut listener = subject.acceptor.listen(&subject.at, &options).await.expect("the name is free again");
+    let to = listener.local_endpoint().clone();
+    let accepting = async {
+        let incoming = listener.accept().await.expect("a dialler is coming");
+        let error = incoming.establish().await.expect_err("the listener admits nobody");
+        assert!(matches!(error, Error::AccessDenied { .. }), "the listener admits nobody: {error:?}");
+    };
+    tokio::join!(assert_turned_away(&subject, &to), accepting);
+}
+
+/// A transport with a handshake says so while dialling, another one by the end of the connection.
+async fn assert_turned_away(subject: &Subject, to: &Endpoint) {
+    let Ok(connection) = subject.dialler.connect(to, &subject.connect).await else { return };
+    let (mut reader, _writer) = halves(connection);
+    assert_eq!(read_to_any_end(&mut reader).await, b"", "nobody is there to say anything");
 }
 
 /// Polls a future at most so many times, with a turn for everybody else in between, and drops it.
