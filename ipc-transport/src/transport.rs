@@ -80,7 +80,7 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
 ///     same address can be listened at again; a listener that is dropped does the same.
 /// 12. `accept_is_cancel_safe`: dropping an [`Listener::accept`] future loses no connection; the next call yields it.
 /// 13. `establish_runs_off_the_listener`: an [`Incoming`] borrows nothing from its listener, so that one that is
-///     slow to establish, or never does, holds up no other.
+///     slow to establish, or never does, holds up no other; and what one dialler says and hears is never another's.
 /// 14. `refused_incoming_closes_the_peer`: after [`Incoming::refuse`], or when an `Incoming` is dropped, the dialler
 ///     sees its connection refused or at its end.
 /// 15. `who_is_not_admitted_is_refused`: where [`ListenOptions::access`] does not admit the peer, establishing is

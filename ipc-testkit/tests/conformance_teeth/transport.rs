@@ -38,6 +38,7 @@ pub(crate) enum How {
     AdmitsAnybody,
     CloseKeepsTheName,
     Corrupts,
+    CrossesAnswers,
     DialsAnybody,
     DialsEarly,
     Doubles,
@@ -75,8 +76,14 @@ const BITES: &[Bite<How>] = &[
     Bite { mutant: How::SecondListenerElsewhere, about: SECOND, says: "the address is taken", also: &[] },
     Bite { mutant: How::CloseKeepsTheName, about: FREE, says: "the name is free again", also: TAKEN },
     Bite { mutant: How::DropKeepsTheName, about: FREE, says: "the name is free again", also: &[NOBODY] },
-    Bite { mutant: How::AcceptForgets, about: ACCEPT, says: "did not end", also: &[] },
+    Bite { mutant: How::AcceptForgets, about: ACCEPT, says: "is accepted and answered", also: &[] },
     Bite { mutant: How::AcceptWaitsForTheLast, about: ESTABLISH, says: "did not end", also: &[] },
+    Bite {
+        mutant: How::CrossesAnswers,
+        about: ESTABLISH,
+        says: "the answer to another one",
+        also: &[ACCEPT],
+    },
     Bite { mutant: How::RefusedStaysOpen, about: REFUSED, says: "did not end", also: &[] },
     Bite { mutant: How::AdmitsAnybody, about: ADMITTED, says: "the listener admits nobody", also: &[] },
     Bite { mutant: How::DialsAnybody, about: ADMITTED, says: "the dialler admits nobody", also: &[] },
@@ -237,6 +244,7 @@ impl Transport for Mutant {
             local,
             kept: self.kept.clone(),
             one_at_a_time,
+            crossed: None,
         }))
     }
 }
@@ -249,6 +257,8 @@ struct MutantListener {
     local: Endpoint,
     kept: Kept,
     one_at_a_time: Arc<Semaphore>,
+    /// A connection whose writer is that of the one before.
+    crossed: Option<Incoming>,
 }
 
 #[async_trait]
@@ -264,6 +274,16 @@ impl Listener for MutantListener {
                 let incoming = inner.accept().await?;
                 yield_now().await;
                 Ok(incoming)
+            }
+            How::CrossesAnswers => {
+                if let Some(crossed) = self.crossed.take() {
+                    return Ok(crossed);
+                }
+                let first = inner.accept().await?;
+                let Some(second) = inner.accept().now_or_never() else { return Ok(first) };
+                let (first, second) = cross(first, second?).await?;
+                self.crossed = Some(second);
+                Ok(first)
             }
             How::AcceptWaitsForTheLast => {
                 let permit = self.one_at_a_time.clone().acquire_owned().await.unwrap();
@@ -303,6 +323,17 @@ impl Drop for MutantListener {
             self.kept.keep(inner);
         }
     }
+}
+
+/// Gives each of two connections the writer of the other; those in memory are established at once.
+async fn cross(first: Incoming, second: Incoming) -> Result<(Incoming, Incoming), Error> {
+    let (reader, writer, info) = first.establish().await?.into_parts();
+    let (other_reader, other_writer, other_info) = second.establish().await?.into_parts();
+    let ready = |connection: Connection| {
+        Incoming::new(connection.info().remote.clone(), async move { Ok(connection) })
+    };
+    let first = ready(Connection::from_bytes(reader, other_writer, info));
+    Ok((first, ready(Connection::from_bytes(other_reader, writer, other_info))))
 }
 
 /// Puts what a mutant does to bytes around a connection.

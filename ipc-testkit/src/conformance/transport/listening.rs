@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use ipc_transport::{Access, Endpoint, Error};
+use ipc_transport::{Access, Connection, Endpoint, Error, ReadHalf, WriteHalf};
 use tokio::{io::AsyncReadExt, task::yield_now, time::timeout};
 
 use super::{
@@ -157,7 +157,7 @@ pub async fn a_closed_listener_frees_its_name(subject: Subject) {
     assert_serves(third.as_mut(), subject.dialler.connect(&local, &subject.connect)).await;
 }
 
-/// Promise 12: dropping an `accept` loses no connection.
+/// Promise 12: dropping an `accept` loses no connection, and each is answered on its own.
 ///
 /// # Panics
 ///
@@ -178,10 +178,12 @@ pub async fn accept_is_cancel_safe(subject: Subject) {
             write_out(&mut writer, &[number]).await.expect("the listener lives");
             kept.push((reader, writer));
         }
-        kept
+        for (number, (reader, _)) in (0..DIALLERS).zip(&mut kept) {
+            assert_answered(reader, number).await;
+        }
     };
     let accepting = async {
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut kept) = (BTreeSet::new(), Vec::new());
         while seen.len() < usize::from(DIALLERS) {
             let incoming = match poll_times(listener.accept(), rng.usize(..4)).await {
                 Some(incoming) => incoming,
@@ -193,15 +195,16 @@ pub async fn accept_is_cancel_safe(subject: Subject) {
             };
             let connection =
                 incoming.expect("the listener is well").establish().await.expect("the dialler lives");
-            let (mut reader, _writer) = halves(connection);
-            let number = reader.read_u8().await.expect("each dialler says its number");
+            let (ends, number) = answer(connection).await;
+            kept.push(ends);
             assert!(seen.insert(number), "connection {number} was accepted twice");
         }
+        kept
     };
-    let (_kept, ()) = tokio::join!(dialling, accepting);
+    let ((), _kept) = tokio::join!(dialling, accepting);
 }
 
-/// Promise 13: an incoming connection that is not yet established holds up no other.
+/// Promise 13: an incoming connection that is not yet established holds up no other, and gets none of its bytes.
 ///
 /// # Panics
 ///
@@ -226,18 +229,35 @@ pub async fn establish_runs_off_the_listener(subject: Subject) {
         [second, first.expect("it waited, that is all")]
     };
     let (dialled, accepted) = tokio::join!(dialling, accepting);
-    let mut kept = Vec::new();
+    let mut waiting = Vec::new();
     for (number, connection) in dialled {
         let (reader, mut writer) = halves(connection);
         write_out(&mut writer, &[number]).await.expect("it is established");
-        kept.push((reader, writer));
+        waiting.push((number, reader, writer));
     }
-    let mut numbers = BTreeSet::new();
+    let (mut numbers, mut kept) = (BTreeSet::new(), Vec::new());
     for connection in accepted {
-        let (mut reader, _writer) = halves(connection);
-        numbers.insert(reader.read_u8().await.expect("each dialler says its number"));
+        let (ends, number) = answer(connection).await;
+        kept.push(ends);
+        numbers.insert(number);
     }
     assert_eq!(numbers, BTreeSet::from(*b"12"));
+    for (number, reader, _writer) in &mut waiting {
+        assert_answered(reader, *number).await;
+    }
+}
+
+/// Reads the number of the dialler and says it back.
+async fn answer(connection: Connection) -> ((ReadHalf, WriteHalf), u8) {
+    let (mut reader, mut writer) = halves(connection);
+    let number = reader.read_u8().await.expect("each dialler says its number");
+    write_out(&mut writer, &[number]).await.expect("the dialler lives");
+    ((reader, writer), number)
+}
+
+async fn assert_answered(reader: &mut ReadHalf, number: u8) {
+    let answer = reader.read_u8().await.expect("each dialler is accepted and answered");
+    assert_eq!(answer, number, "a dialler got the answer to another one");
 }
 
 /// Promise 14: refusing or dropping an incoming connection closes it for the dialler.
