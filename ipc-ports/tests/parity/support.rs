@@ -109,19 +109,14 @@ impl World {
 pub(crate) fn everywhere<F: Future<Output = ()>>(scenario: impl Fn(World) -> F) {
     for transport in [World::unix, World::tcp, World::tls] {
         for threads in [0, 2] {
-            let world = transport();
-            run(threads, scenario(world.clone()));
-            let left = fs::read_dir(world.path()).unwrap().filter_map(Result::ok);
-            let sockets: Vec<_> =
-                left.filter(|entry| entry.path().extension() == Some("sock".as_ref())).collect();
-            assert!(sockets.is_empty(), "sockets were left behind: {sockets:?}");
+            in_world(threads, transport(), &scenario);
         }
     }
 }
 
 /// Runs a scenario on Unix sockets and a runtime with two workers.
 pub(crate) fn once<F: Future<Output = ()>>(scenario: impl FnOnce(World) -> F) {
-    run(2, scenario(World::unix()));
+    in_world(2, World::unix(), scenario);
 }
 
 /// Runs a scenario of several processes, which find each other over each transport.
@@ -130,6 +125,18 @@ pub(crate) fn processes<F: Future<Output = ()>>(scenario: impl Fn(Site) -> F) {
         let directory = TempDir::new().unwrap();
         run(2, scenario(Site::new(&directory, tcp)));
     }
+}
+
+/// Runs a scenario in a world that outlives it: a node holds its name until its tasks have ended, and would make a
+/// directory anew that went before. Neither sockets nor the directory may be left.
+fn in_world<F: Future<Output = ()>>(threads: usize, world: World, scenario: impl FnOnce(World) -> F) {
+    run(threads, scenario(world.clone()));
+    let path = world.path();
+    let left = fs::read_dir(&path).unwrap().filter_map(Result::ok);
+    let sockets: Vec<_> = left.filter(|entry| entry.path().extension() == Some("sock".as_ref())).collect();
+    assert!(sockets.is_empty(), "sockets were left behind: {sockets:?}");
+    drop(world);
+    assert!(!path.exists(), "the directory was left behind: {}", path.display());
 }
 
 pub(crate) fn run(threads: usize, scenario: impl Future<Output = ()>) {
