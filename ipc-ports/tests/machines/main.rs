@@ -10,6 +10,7 @@ mod network;
 mod roles;
 mod story;
 
+mod datagrams;
 mod detours;
 mod outages;
 mod restarts;
