@@ -1,0 +1,1 @@
+//! Events: a server and its clients, with handlers, requests and broadcasts.
