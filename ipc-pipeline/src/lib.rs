@@ -112,6 +112,8 @@ mod queue;
 mod ring;
 mod signal;
 mod sync;
+#[cfg(feature = "link")]
+pub mod trunk;
 
 pub use error::{CapacityError, Closed, SendError, SendErrorReason, TryRecvError, TrySendError};
 pub use queue::{

@@ -133,6 +133,8 @@ pub struct Hello {
 pub enum DeliveryMode {
     /// In datagrams beside the connection, which may be lost, doubled and reordered.
     BestEffort,
+    /// By links of their own, which share the connection: see [`trunk`](crate::trunk).
+    Lanes,
     /// By the link, which loses nothing.
     #[default]
     Reliable,
@@ -142,6 +144,7 @@ impl fmt::Display for DeliveryMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::BestEffort => "best effort",
+            Self::Lanes => "by lanes",
             Self::Reliable => "reliable",
         })
     }
@@ -192,8 +195,10 @@ impl Hello {
         if !self.credentials.is_empty() {
             fields.put(13, &self.credentials);
         }
-        if self.delivery == DeliveryMode::BestEffort {
-            fields.put(14 | CRITICAL, &[1]);
+        match self.delivery {
+            DeliveryMode::Reliable => {}
+            DeliveryMode::BestEffort => fields.put(14 | CRITICAL, &[1]),
+            DeliveryMode::Lanes => fields.put(14 | CRITICAL, &[2]),
         }
         fields.finish(false)
     }
@@ -226,6 +231,7 @@ impl Hello {
                     hello.delivery = match fixed::<1>(value)? {
                         [0] => DeliveryMode::Reliable,
                         [1] => DeliveryMode::BestEffort,
+                        [2] => DeliveryMode::Lanes,
                         _ => return Err(ProtocolError::Hello { what: "an unknown way of delivery" }),
                     }
                 }
@@ -298,6 +304,12 @@ pub enum Refusal {
         /// What does not fit, and both sides' values.
         what: String,
     },
+    /// Somebody else who is here has this name.
+    #[error("the name {name} is taken")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
     /// A hook of the receiving application said no.
     #[error("not permitted by the receiving application")]
     NotPermitted,
@@ -336,6 +348,7 @@ impl Refusal {
             Self::Stale => 5,
             Self::Unsupported { .. } => 6,
             Self::WrongProcess { .. } => 7,
+            Self::NameTaken { .. } => 8,
         }
     }
 
@@ -343,6 +356,7 @@ impl Refusal {
         match self {
             Self::Incompatible { what } | Self::Unsupported { what } => what,
             Self::WrongProcess { wanted } => wanted,
+            Self::NameTaken { name } => name,
             _ => "",
         }
     }
@@ -355,6 +369,7 @@ impl Refusal {
             4 => Self::PeerClosed,
             5 => Self::Stale,
             7 => Self::WrongProcess { wanted: detail },
+            8 => Self::NameTaken { name: detail },
             // A reason of a later version is final, as far as this one can tell.
             _ => Self::Unsupported { what: detail },
         }
