@@ -1,96 +1,25 @@
-//! The node's acceptor: takes connections, greets them off the listener, and parks those whose port is not there.
+//! What becomes of a connection to a node: greeted off the listener, handed to its port, or parked until that is there.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use ipc_pipeline::{link::Greeting, protocol::Refusal};
-use ipc_transport::{Error, Incoming, Listener};
-use tokio::{
-    sync::{oneshot, watch},
-    task::JoinSet,
-    time::{Instant, sleep_until},
-};
+use ipc_transport::{Error, Handshaking, Incoming, Listener};
+use tokio::sync::watch;
 
 use crate::node::Shared;
 
-/// The pause after a failed accept that the transport did not wait out by itself.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-
-/// An unfinished handshake: since when, and how to end it; the hello has not come as long as `waiting` is open.
-struct Handshake {
-    since: Instant,
-    waiting: oneshot::Receiver<()>,
-    task: tokio::task::AbortHandle,
-}
-
 /// Accepts until stopped, or until the listener fails for good.
 pub(crate) async fn run(
-    mut listener: Box<dyn Listener>,
+    listener: Box<dyn Listener>,
     shared: Arc<Shared>,
-    mut stopped: watch::Receiver<bool>,
+    stopped: watch::Receiver<bool>,
     failed: watch::Sender<Option<Error>>,
 ) {
-    let mut tasks = JoinSet::new();
-    let mut handshakes: Vec<Handshake> = Vec::new();
-    let max_handshakes = shared.config.limits.max_handshakes.max(1);
-    loop {
-        while tasks.try_join_next().is_some() {}
-        handshakes.retain_mut(|handshake| is_waiting(&mut handshake.waiting));
-        if handshakes.len() >= max_handshakes {
-            // The backlog holds the rest until one finishes or is old enough to be evicted.
-            let evict_at = handshakes[0].since.checked_add(shared.config.limits.handshake_eviction_age);
-            tokio::select! {
-                _ = stopped.wait_for(|stopped| *stopped) => break,
-                () = reached(evict_at) => {
-                    let oldest = handshakes.remove(0);
-                    oldest.task.abort();
-                    shared.counters.failed.fetch_add(1, Ordering::Relaxed);
-                }
-                _ = &mut handshakes[0].waiting => {}
-                _ = tasks.join_next(), if !tasks.is_empty() => {}
-            }
-            continue;
-        }
-        let accepted = tokio::select! {
-            _ = stopped.wait_for(|stopped| *stopped) => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok(incoming) => {
-                shared.counters.accepted.fetch_add(1, Ordering::Relaxed);
-                let (greeted, waiting) = oneshot::channel();
-                let task = tasks.spawn(serve(incoming, shared.clone(), stopped.clone(), greeted));
-                handshakes.push(Handshake { since: Instant::now(), waiting, task });
-            }
-            Err(error @ (Error::LeaseLost { .. } | Error::NotFound { .. })) => {
-                tracing::warn!(%error, "the node takes no more connections");
-                failed.send_replace(Some(error));
-                break;
-            }
-            Err(error) => {
-                tracing::debug!(%error, "accept failed");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
+    let serve_one = |incoming, handshaking| serve(incoming, shared.clone(), stopped.clone(), handshaking);
+    if let Err(error) = shared.acceptor.run(listener, stopped.clone(), serve_one).await {
+        tracing::warn!(%error, "the node takes no more connections");
+        failed.send_replace(Some(error));
     }
-    if let Err(error) = listener.close().await {
-        tracing::debug!(%error, "closing the listener failed");
-    }
-    tasks.shutdown().await;
-}
-
-/// Completes at that time; one beyond what the clock can tell never comes.
-async fn reached(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
-    }
-}
-
-fn is_waiting(waiting: &mut oneshot::Receiver<()>) -> bool {
-    matches!(waiting.try_recv(), Err(oneshot::error::TryRecvError::Empty))
 }
 
 /// One connection, from its first byte until a receiver has it.
@@ -98,7 +27,7 @@ async fn serve(
     incoming: Incoming,
     shared: Arc<Shared>,
     stopped: watch::Receiver<bool>,
-    greeted: oneshot::Sender<()>,
+    handshaking: Handshaking,
 ) {
     let limit = shared.config.limits.handshake_timeout;
     let read = async {
@@ -117,7 +46,7 @@ async fn serve(
             return;
         }
     };
-    drop(greeted);
+    drop(handshaking);
     let wanted = &greeting.hello().to_process;
     if *wanted != shared.config.name {
         shared.counters.refused.fetch_add(1, Ordering::Relaxed);

@@ -11,7 +11,7 @@ use std::{
 };
 
 use ipc_pipeline::link::{OutgoingLink, Receiver, Undelivered};
-use ipc_transport::{Bincode, Decoder, Encoder, Endpoint, Error, Naming, check_name};
+use ipc_transport::{Acceptor, Bincode, Decoder, Encoder, Endpoint, Error, Naming, check_name};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     runtime::Handle,
@@ -68,11 +68,11 @@ pub(crate) struct Shared {
     /// Changes whenever an incoming port appears, for connections that wait for one.
     pub(crate) appeared: watch::Sender<u64>,
     pub(crate) counters: Counters,
+    pub(crate) acceptor: Acceptor,
 }
 
 #[derive(Default)]
 pub(crate) struct Counters {
-    pub(crate) accepted: AtomicU64,
     pub(crate) failed: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) parked: AtomicUsize,
@@ -110,12 +110,14 @@ impl Node {
         let naming = config.resolve_naming()?;
         let listener = naming.claim(&config.name, &config.transports, &config.listen).await?;
         let endpoint = listener.local_endpoint().clone();
+        let acceptor = Acceptor::new(&config.limits);
         let shared = Arc::new(Shared {
             config,
             naming,
             registry: Mutex::default(),
             appeared: watch::Sender::new(0),
             counters: Counters::default(),
+            acceptor,
         });
         let (stop, stopped) = watch::channel(false);
         let (fail, failed) = watch::channel(None);
@@ -314,8 +316,8 @@ impl Node {
     pub fn counters(&self) -> NodeCounters {
         let counters = &self.shared.counters;
         NodeCounters {
-            accepted: counters.accepted.load(Ordering::Relaxed),
-            failed: counters.failed.load(Ordering::Relaxed),
+            accepted: self.shared.acceptor.accepted(),
+            failed: counters.failed.load(Ordering::Relaxed) + self.shared.acceptor.evicted(),
             refused: counters.refused.load(Ordering::Relaxed),
             parked: counters.parked.load(Ordering::Relaxed),
         }

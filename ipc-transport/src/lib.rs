@@ -64,6 +64,7 @@
 
 #[cfg(any(feature = "tcp", feature = "unix"))]
 mod accept;
+mod acceptor;
 mod backoff;
 mod codec;
 mod connection;
@@ -97,6 +98,7 @@ mod unix;
 #[cfg(feature = "unix")]
 mod watch;
 
+pub use acceptor::{Acceptor, Handshaking};
 pub use backoff::{Backoff, BackoffConfig};
 #[cfg(feature = "bincode")]
 pub use codec::Bincode;

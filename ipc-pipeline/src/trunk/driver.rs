@@ -58,7 +58,14 @@ pub struct TrunkDriver {
 
 impl TrunkDriver {
     pub(super) fn new(trunk: Trunk, reader: ReadHalf) -> Self {
-        Self { trunk, reader, buffer: Vec::new(), small_reads: 0, partial: ([0; HEADER_LEN], 0), chunk: (0, 0) }
+        Self {
+            trunk,
+            reader,
+            buffer: Vec::new(),
+            small_reads: 0,
+            partial: ([0; HEADER_LEN], 0),
+            chunk: (0, 0),
+        }
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -146,7 +153,9 @@ impl Future for TrunkDriver {
                 return Poll::Ready(TrunkEnd::Cut);
             }
             match state.poll_flush(cx) {
-                Poll::Ready(Ok(())) => wakers.extend(state.take_waiting().into_iter().map(|(_, waker)| waker)),
+                Poll::Ready(Ok(())) => {
+                    wakers.extend(state.take_waiting().into_iter().map(|(_, waker)| waker))
+                }
                 Poll::Ready(Err(_)) => return Poll::Ready(TrunkEnd::HangUp),
                 Poll::Pending => {}
             }

@@ -51,7 +51,11 @@ impl AsyncRead for LaneReader {
         lane.arrived_at += count;
         if lane.unread_len() == 0 {
             // An idle lane holds no memory beyond what small messages need.
-            if lane.arrived.capacity() > 4 * 1024 { lane.arrived = Vec::new() } else { lane.arrived.clear() }
+            if lane.arrived.capacity() > 4 * 1024 {
+                lane.arrived = Vec::new()
+            } else {
+                lane.arrived.clear()
+            }
             lane.arrived_at = 0;
         }
         let resumes = before >= MAX_UNREAD && before - count < MAX_UNREAD;
