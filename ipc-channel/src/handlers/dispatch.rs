@@ -1,0 +1,206 @@
+//! Dispatching the events of one connection, in order.
+
+use std::{
+    collections::HashMap,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
+};
+
+use bytes::Bytes;
+use ipc_transport::DecodeError;
+
+use super::{
+    Context, Handlers,
+    caught::Panicked,
+    runner::{Arrival, Handler, Run, Started},
+    table::{List, Table},
+};
+use crate::{PayloadCodec, event::Meta, subscription::Registry};
+
+/// Runs the handlers of one connection's events, one event at a time.
+///
+/// It keeps a runner for each subscription that it has met, so that an event costs no allocation, except a name and a
+/// copy of the payload for wildcard handlers. It lets go of the runners of removed subscriptions with the next event.
+pub(crate) struct Dispatcher<C> {
+    handlers: Arc<Handlers<C>>,
+    version: u64,
+    table: Arc<Table<C>>,
+    /// By name; at most as many as the table has.
+    met: HashMap<Arc<str>, Runners<C>>,
+    any: Vec<Box<dyn Run<C>>>,
+}
+
+/// What became of one event.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Dispatched {
+    /// Handlers that began, those that panicked included.
+    pub(crate) ran: usize,
+    /// Handlers that panicked.
+    pub(crate) panicked: usize,
+    /// Handlers of whose types the value was not.
+    pub(crate) undecodable: usize,
+    /// Why the first of these could not have it.
+    pub(crate) error: Option<DecodeError>,
+}
+
+impl Dispatched {
+    /// Whether there was no handler at all.
+    pub(crate) fn is_unhandled(&self) -> bool {
+        self.ran == 0 && self.undecodable == 0
+    }
+}
+
+/// The runners of one name's handlers, in their order.
+struct Runners<C> {
+    name: Arc<str>,
+    list: Vec<Box<dyn Run<C>>>,
+}
+
+impl<C: Context> Dispatcher<C> {
+    pub(super) fn new(handlers: Arc<Handlers<C>>) -> Self {
+        let (table, version) = handlers.snapshot();
+        let any = table.of_any().iter().map(|handler| Arc::clone(handler).runner()).collect();
+        Self { handlers, version, table, met: HashMap::new(), any }
+    }
+
+    /// Runs the handlers of one event: those of its name in the order of subscription, then the wildcard ones, each to
+    /// its end before the next begins.
+    ///
+    /// A handler that never waits is done within the first poll.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the handler that is running, in the middle of what it does, and the later ones do not
+    /// run. The dispatcher can be used again for the next event.
+    pub(crate) async fn dispatch(
+        &mut self,
+        name: &str,
+        codec: PayloadCodec,
+        payload: &[u8],
+        meta: Meta,
+        context: &C,
+    ) -> Dispatched {
+        self.refresh();
+        let mut outcome = Dispatched::default();
+        let Self { handlers, table, met, any, .. } = self;
+        let mut own = None;
+        if let Some(runners) = named(met, table, name) {
+            let arrival = Arrival { name: &runners.name, codec, payload, whole: None, meta: &meta };
+            for runner in &mut runners.list {
+                run(handlers, runner.as_mut(), &arrival, context, &mut outcome).await;
+            }
+            own = Some(&runners.name);
+        }
+        if !any.is_empty() {
+            let name = own.map_or_else(|| Arc::from(name), Arc::clone);
+            let whole = Some(Bytes::copy_from_slice(payload));
+            let arrival = Arrival { name: &name, codec, payload, whole, meta: &meta };
+            for runner in any {
+                run(handlers, runner.as_mut(), &arrival, context, &mut outcome).await;
+            }
+        }
+        if outcome.is_unhandled() {
+            handlers.counts.unhandled.add_one();
+        }
+        outcome
+    }
+
+    /// Follows the table, if it has changed since the last event.
+    fn refresh(&mut self) {
+        if self.version == self.handlers.version() {
+            return;
+        }
+        (self.table, self.version) = self.handlers.snapshot();
+        let table = &self.table;
+        self.met.retain(|name, runners| match table.of_event(name) {
+            Some((_, list)) => {
+                follow(&mut runners.list, list);
+                true
+            }
+            None => false,
+        });
+        follow(&mut self.any, table.of_any());
+    }
+}
+
+/// The runners of an event's name, made now if the name is met for the first time.
+fn named<'a, C>(
+    met: &'a mut HashMap<Arc<str>, Runners<C>>,
+    table: &Table<C>,
+    name: &str,
+) -> Option<&'a mut Runners<C>> {
+    if !met.contains_key(name) {
+        let (name, list) = table.of_event(name)?;
+        let list = list.iter().map(|handler| Arc::clone(handler).runner()).collect();
+        met.insert(Arc::clone(name), Runners { name: Arc::clone(name), list });
+    }
+    met.get_mut(name)
+}
+
+/// Keeps the runners of handlers that are still there and makes those of new ones; both are sorted by their numbers.
+fn follow<C>(runners: &mut Vec<Box<dyn Run<C>>>, list: &List<C>) {
+    let mut before = mem::take(runners).into_iter().peekable();
+    for handler in list.iter() {
+        let id = handler.state().id;
+        while before.next_if(|runner| runner.state().id < id).is_some() {}
+        let kept = before.next_if(|runner| runner.state().id == id);
+        runners.push(kept.unwrap_or_else(|| Arc::clone(handler).runner()));
+    }
+}
+
+/// Runs one handler for one event.
+async fn run<C: Context>(
+    handlers: &Handlers<C>,
+    runner: &mut dyn Run<C>,
+    arrival: &Arrival<'_>,
+    context: &C,
+    outcome: &mut Dispatched,
+) {
+    let counts = &handlers.counts;
+    let started = runner.start(arrival, context);
+    if runner.state().is_spent() {
+        handlers.forget(runner.state());
+    }
+    match started {
+        Started::Begun => {
+            outcome.ran += 1;
+            counts.dispatched.add_one();
+            if Running(runner).await.is_err() {
+                outcome.panicked += 1;
+                counts.panicked.add_one();
+            }
+        }
+        Started::Panicked => {
+            outcome.ran += 1;
+            outcome.panicked += 1;
+            counts.dispatched.add_one();
+            counts.panicked.add_one();
+        }
+        Started::Skipped => {}
+        Started::Undecodable(error) => {
+            outcome.undecodable += 1;
+            outcome.error.get_or_insert(error);
+            counts.undecodable.add_one();
+        }
+    }
+}
+
+/// A handler that has begun. Dropped before its end, it drops the handler's future.
+struct Running<'a, C>(&'a mut dyn Run<C>);
+
+impl<C> Future for Running<'_, C> {
+    type Output = Result<(), Panicked>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        self.0.poll(context)
+    }
+}
+
+impl<C> Drop for Running<'_, C> {
+    fn drop(&mut self) {
+        // Nobody is left who could be told of a panic in here; it must not go on, as this may be one already.
+        let _ = self.0.clear();
+    }
+}
