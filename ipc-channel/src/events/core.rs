@@ -1,0 +1,279 @@
+//! What all connections of one server or client share: handlers, limits, counts, and for a server who is here.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::{
+    CallError, EmitError, Reply,
+    config::Tuning,
+    frame::Frame,
+    message::Message,
+    peer::{Counters, Peer},
+};
+use crate::handlers::{Handlers, RespondError};
+
+/// Room that an answer leaves for what stands before it.
+const ANSWER_HEAD: usize = 16;
+
+/// Names of clients that are remembered as they tell events by way of the server.
+const MAX_TELLERS: usize = 1024;
+
+pub(super) struct Core {
+    pub(super) handlers: Arc<Handlers<Reply>>,
+    pub(super) tuning: Tuning,
+    pub(super) counters: Counters,
+    pub(super) hangs_up_on_panic: bool,
+    /// Of a server.
+    roster: OnceLock<Roster>,
+    /// The names that events came from, so that one is allocated once.
+    tellers: Mutex<HashMap<Box<str>, Arc<str>>>,
+    /// Of a client: where its server wants it to go, and how often it said so.
+    pub(super) moved: watch::Sender<(u64, String)>,
+}
+
+/// Who and what is there.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Directory {
+    /// The names of the clients that are connected, or their ids where they have none; sorted.
+    pub clients: Vec<String>,
+    /// The events that the server has handlers for, sorted.
+    pub events: Vec<String>,
+    /// The requests that the server answers, sorted.
+    pub requests: Vec<String>,
+}
+
+impl Core {
+    pub(super) fn new(tuning: Tuning, hangs_up_on_panic: bool) -> Arc<Self> {
+        Arc::new(Self {
+            handlers: Handlers::new(),
+            tuning,
+            counters: Counters::default(),
+            hangs_up_on_panic,
+            roster: OnceLock::new(),
+            tellers: Mutex::default(),
+            moved: watch::Sender::new((0, String::new())),
+        })
+    }
+
+    /// Makes it a server's.
+    pub(super) fn serve(&self, max_clients: usize) {
+        let _ = self.roster.set(Roster::new(max_clients));
+    }
+
+    pub(super) fn roster(&self) -> Option<&Roster> {
+        self.roster.get()
+    }
+
+    /// The client of this id or name.
+    pub(super) fn find(&self, client: &str) -> Result<Arc<Peer>, CallError> {
+        self.roster()
+            .and_then(|roster| roster.find(client))
+            .ok_or_else(|| CallError::UnknownClient { client: client.to_owned() })
+    }
+
+    /// The name of whoever told an event by way of our server. Only a server can say it: what a client claims is not
+    /// believed.
+    pub(super) fn told_by(&self, from: &str) -> Option<Arc<str>> {
+        if self.roster().is_some() {
+            return None;
+        }
+        let mut tellers = self.tellers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = tellers.get(from) {
+            return Some(known.clone());
+        }
+        if tellers.len() >= MAX_TELLERS {
+            tellers.clear();
+        }
+        let name: Arc<str> = Arc::from(from);
+        tellers.insert(from.into(), name.clone());
+        Some(name)
+    }
+
+    pub(super) fn directory(&self) -> Directory {
+        let names = self.handlers.names();
+        let texts = |names: Vec<Arc<str>>| names.iter().map(|name| name.as_ref().to_owned()).collect();
+        let mut clients = self.roster().map(Roster::labels).unwrap_or_default();
+        clients.sort_unstable();
+        Directory { clients, events: texts(names.events), requests: texts(names.requests) }
+    }
+
+    /// The largest answer.
+    pub(super) fn max_answer(&self) -> usize {
+        self.tuning.limits.max_message.saturating_sub(ANSWER_HEAD)
+    }
+
+    /// The server goes away and said where to go.
+    pub(super) fn sent_away(&self, to: &str) {
+        if self.roster().is_none() {
+            self.moved.send_modify(|(times, place)| {
+                *times += 1;
+                to.clone_into(place);
+            });
+        }
+    }
+}
+
+impl From<RespondError> for CallError {
+    fn from(error: RespondError) -> Self {
+        match error {
+            RespondError::Failed { message } => Self::Failed { message },
+            RespondError::Panicked => Self::Panicked,
+            error => Self::Rejected { what: error.to_string() },
+        }
+    }
+}
+
+/// The clients of a server, by id and by name.
+pub(super) struct Roster {
+    state: Mutex<Here>,
+    max_clients: usize,
+    broadcasts_dropped: AtomicU64,
+}
+
+#[derive(Default)]
+struct Here {
+    by_session: HashMap<u128, Arc<Peer>>,
+    by_label: HashMap<Arc<str>, Weak<Peer>>,
+    /// Made anew when somebody comes or goes, so that a broadcast copies a pointer.
+    everybody: Arc<Vec<Arc<Peer>>>,
+}
+
+/// Why somebody cannot come in.
+pub(super) enum Unwelcome {
+    /// There are as many clients as may be.
+    Full,
+    /// Somebody who is connected has the name or the id.
+    Taken(String),
+}
+
+impl Roster {
+    fn new(max_clients: usize) -> Self {
+        Self { state: Mutex::default(), max_clients, broadcasts_dropped: AtomicU64::new(0) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Here> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn find(&self, label: &str) -> Option<Arc<Peer>> {
+        self.lock().by_label.get(label).and_then(Weak::upgrade)
+    }
+
+    pub(super) fn everybody(&self) -> Arc<Vec<Arc<Peer>>> {
+        self.lock().everybody.clone()
+    }
+
+    pub(super) fn known(&self, session: u128) -> Option<Arc<Peer>> {
+        self.lock().by_session.get(&session).cloned()
+    }
+
+    fn labels(&self) -> Vec<String> {
+        let everybody = self.everybody();
+        let here = everybody.iter().filter(|peer| peer.is_connected());
+        here.map(|peer| peer.label().as_ref().to_owned()).collect()
+    }
+
+    /// Lets a new client in; those that were cut off and whose labels it takes come back, to be retired.
+    pub(super) fn enter(
+        &self,
+        session: u128,
+        labels: &[&str],
+        make: impl FnOnce() -> Result<Arc<Peer>, ipc_transport::Error>,
+    ) -> Result<(Arc<Peer>, Vec<Arc<Peer>>), Unwelcome> {
+        let mut here = self.lock();
+        let mut replaced: Vec<Arc<Peer>> = Vec::new();
+        for label in labels {
+            match here.by_label.get(*label).and_then(Weak::upgrade) {
+                Some(holder) if holder.is_connected() => return Err(Unwelcome::Taken((*label).to_owned())),
+                Some(holder) if !replaced.iter().any(|known| Arc::ptr_eq(known, &holder)) => {
+                    replaced.push(holder);
+                }
+                _ => {}
+            }
+        }
+        if here.by_session.len() >= self.max_clients + replaced.len() {
+            return Err(Unwelcome::Full);
+        }
+        let Ok(peer) = make() else { return Err(Unwelcome::Full) };
+        for gone in &replaced {
+            here.forget(gone);
+        }
+        here.by_session.insert(session, peer.clone());
+        here.by_label.insert(peer.id.clone(), Arc::downgrade(&peer));
+        if let Some(name) = &peer.name {
+            here.by_label.insert(name.clone(), Arc::downgrade(&peer));
+        }
+        here.list_anew();
+        Ok((peer, replaced))
+    }
+
+    /// Somebody goes for good; `false` when it was gone already.
+    pub(super) fn leave(&self, peer: &Arc<Peer>) -> bool {
+        let mut here = self.lock();
+        let was_here = here.forget(peer);
+        here.list_anew();
+        was_here
+    }
+
+    /// Everybody goes.
+    pub(super) fn clear(&self) -> Vec<Arc<Peer>> {
+        let mut here = self.lock();
+        here.by_label.clear();
+        here.list_anew();
+        let everybody = here.by_session.drain().map(|(_, peer)| peer).collect();
+        here.list_anew();
+        everybody
+    }
+
+    /// Tells everybody but one without waiting for anybody; how many have it now.
+    pub(super) fn broadcast(
+        &self,
+        core: &Core,
+        message: &Message<'_>,
+        except: Option<&Arc<Peer>>,
+    ) -> Result<usize, EmitError> {
+        let frame = Frame::build(core.tuning.limits.max_message, |out| message.encode(out))?;
+        Ok(self.spread(&frame, except).0)
+    }
+
+    /// As [`broadcast`](Self::broadcast), of a message that is encoded; and those who have no room now.
+    pub(super) fn spread(&self, frame: &Frame, except: Option<&Arc<Peer>>) -> (usize, Vec<Arc<Peer>>) {
+        let mut told = 0;
+        let mut full = Vec::new();
+        for peer in self.everybody().iter() {
+            if except.is_some_and(|except| Arc::ptr_eq(except, peer)) {
+                continue;
+            }
+            match peer.wire.try_broadcast(frame.clone()) {
+                Ok(()) => told += 1,
+                Err(EmitError::Full) => full.push(peer.clone()),
+                Err(_) => {}
+            }
+        }
+        self.broadcasts_dropped.fetch_add(full.len() as u64, Ordering::Relaxed);
+        (told, full)
+    }
+}
+
+impl Here {
+    fn forget(&mut self, peer: &Arc<Peer>) -> bool {
+        let before = self.by_session.len();
+        self.by_session.retain(|_, known| !Arc::ptr_eq(known, peer));
+        // A label may be somebody else's by now.
+        self.by_label.retain(|_, known| !std::ptr::eq(known.as_ptr(), Arc::as_ptr(peer)));
+        self.by_session.len() < before
+    }
+
+    fn list_anew(&mut self) {
+        self.everybody = Arc::new(self.by_session.values().cloned().collect());
+    }
+}

@@ -1,0 +1,483 @@
+//! The other end of a conversation, for as long as it is known: over any number of connections.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use ipc_pipeline::link::{Event as LinkEvent, Receiver, RecvError};
+use ipc_transport::{ConnectionInfo, EncodeBuffer, EncodeError, PeerIdentity};
+use serde::Serialize;
+use tokio::{
+    sync::{Notify, oneshot},
+    task::AbortHandle,
+    time::timeout,
+};
+
+use super::{
+    CallError, EmitError, Reply,
+    calls::{Answered, Calls, Ended, Waiter},
+    core::Core,
+    error::check_name,
+    frame::Frame,
+    message::Message,
+    native::{Inlets, Native},
+};
+use crate::event::Meta;
+
+/// One peer: a client, as its server knows it, or the server of a client.
+pub(super) struct Peer {
+    /// 32 hexadecimal digits for a client; the server's own id for a server.
+    pub(super) id: Arc<str>,
+    pub(super) name: Option<Arc<str>>,
+    pub(super) core: Arc<Core>,
+    pub(super) wire: Native,
+    pub(super) calls: Calls,
+    state: Mutex<State>,
+    /// Events are handed out only while it is open: not before the handlers of the connect have run.
+    gate: Gate,
+}
+
+#[derive(Default)]
+struct State {
+    info: Option<ConnectionInfo>,
+    connected: bool,
+    /// Grows with each connection.
+    epoch: u64,
+    /// The newest dial of the peer's.
+    attempt: u64,
+    /// It said that it will not come back.
+    left: bool,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Peer {
+    pub(super) fn new(id: Arc<str>, name: Option<Arc<str>>, core: Arc<Core>, wire: Native) -> Arc<Self> {
+        let calls = Calls::new(core.tuning.max_calls, core.tuning.max_in_flight);
+        Arc::new(Self { id, name, core, wire, calls, state: Mutex::default(), gate: Gate::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What others call it: its name, or else its id.
+    pub(super) fn label(&self) -> &Arc<str> {
+        self.name.as_ref().unwrap_or(&self.id)
+    }
+
+    pub(super) fn identity(&self) -> PeerIdentity {
+        self.lock().info.as_ref().map_or(PeerIdentity::Unknown, |info| info.peer.clone())
+    }
+
+    pub(super) fn info(&self) -> Option<ConnectionInfo> {
+        self.lock().info.clone()
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.lock().connected
+    }
+
+    pub(super) fn has_left(&self) -> bool {
+        self.lock().left
+    }
+
+    /// Starts the tasks that take what the peer sends; they end with the peer.
+    pub(super) fn start(self: &Arc<Self>, inlets: Inlets) {
+        let events = tokio::spawn(take_events(self.clone(), inlets.events));
+        let control = tokio::spawn(take_control(self.clone(), inlets.control));
+        self.lock().tasks = vec![events.abort_handle(), control.abort_handle()];
+    }
+
+    /// A connection is there, and this its epoch; events wait until [`open`](Self::open). `None` when a newer attempt of
+    /// the same peer is known.
+    pub(super) fn connected(&self, attempt: u64, info: ConnectionInfo) -> Option<u64> {
+        let mut state = self.lock();
+        if attempt <= state.attempt {
+            return None;
+        }
+        self.gate.close();
+        state.attempt = attempt;
+        state.connected = true;
+        state.info = Some(info);
+        state.epoch += 1;
+        Some(state.epoch)
+    }
+
+    /// The handlers of the connect have run: events may flow, unless a newer connection is there.
+    pub(super) fn open(&self, epoch: u64) {
+        let state = self.lock();
+        if state.epoch == epoch {
+            self.gate.open();
+        }
+    }
+
+    /// The connection of this epoch is gone; `false` when another one had taken its place.
+    pub(super) fn disconnected(&self, epoch: u64) -> bool {
+        {
+            let mut state = self.lock();
+            if state.epoch != epoch || !state.connected {
+                return false;
+            }
+            state.connected = false;
+        }
+        self.fail_calls(&CallError::Disconnected);
+        for ended in self.calls.cancel_in_flight() {
+            pass_on(ended);
+        }
+        self.gate.open();
+        true
+    }
+
+    /// Whether nothing has come after the connection of this epoch.
+    pub(super) fn is_gone_since(&self, epoch: u64) -> bool {
+        let state = self.lock();
+        !state.connected && state.epoch == epoch
+    }
+
+    /// It is of no interest any more: its tasks end, and whoever waits hears of it.
+    pub(super) fn retire(&self) {
+        let tasks = std::mem::take(&mut self.lock().tasks);
+        self.wire.slot.clear();
+        self.fail_calls(&CallError::Disconnected);
+        for ended in self.calls.cancel_in_flight() {
+            pass_on(ended);
+        }
+        tasks.into_iter().for_each(|task| task.abort());
+    }
+
+    fn fail_calls(&self, error: &CallError) {
+        for (id, waiter) in self.calls.take_pending() {
+            // If the request still gets there, nobody is to work for it.
+            self.post(&Message::Cancel { id });
+            answer(waiter, Err(error.clone()));
+        }
+    }
+
+    // Sending.
+
+    pub(super) fn encode<T>(&self, head: &Message<'_>, value: &T) -> Result<Frame, EmitError>
+    where
+        T: Serialize + ?Sized,
+    {
+        let codec = self.core.tuning.codec;
+        let write = |out: &mut EncodeBuffer<'_>| -> Result<(), EncodeError> {
+            head.encode_head(out)?;
+            codec.encode(value, out)
+        };
+        Ok(Frame::build(self.core.tuning.limits.max_message, write)?)
+    }
+
+    pub(super) fn encode_event<T>(&self, name: &str, value: &T) -> Result<Frame, EmitError>
+    where
+        T: Serialize + ?Sized,
+    {
+        check_name(name)?;
+        self.encode(&Message::Event { name, from: "", payload: &[] }, value)
+    }
+
+    /// Puts a message of ours on the control lane without waiting.
+    pub(super) fn post(&self, message: &Message<'_>) {
+        // One of ours encodes, unless it is larger than messages may be: then there is nobody to tell.
+        match Frame::build(self.core.tuning.limits.max_message, |out| message.encode(out)) {
+            Ok(frame) => self.wire.post(frame),
+            Err(error) => tracing::debug!(%error, "a message was not sent"),
+        }
+    }
+
+    /// Asks, and waits for the answer until the deadline.
+    pub(super) async fn call(
+        self: &Arc<Self>,
+        encode: impl FnOnce(u64) -> Result<Frame, EmitError>,
+        deadline: Duration,
+    ) -> Result<Bytes, CallError> {
+        let (answer, answered) = oneshot::channel();
+        let id = self.calls.begin(Waiter::Local(answer))?;
+        // However this ends before its answer: nobody is to work for it any more.
+        let mut waiting = Waiting { peer: self, id, sent: false };
+        let frame = encode(id)?;
+        let asked = async {
+            self.wire.control(frame).await?;
+            waiting.sent = true;
+            answered.await.unwrap_or(Err(CallError::Disconnected))
+        };
+        match timeout(deadline, asked).await {
+            Ok(answered) => answered,
+            Err(_) => Err(CallError::TimedOut),
+        }
+    }
+}
+
+/// A call that waits for its answer; dropped before that, the other side is told.
+struct Waiting<'a> {
+    peer: &'a Peer,
+    id: u64,
+    sent: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.peer.calls.give_up(self.id) && self.sent {
+            self.peer.post(&Message::Cancel { id: self.id });
+        }
+    }
+}
+
+/// Whether events may be handed out.
+#[derive(Default)]
+struct Gate {
+    is_open: AtomicBool,
+    opened: Notify,
+}
+
+impl Gate {
+    fn close(&self) {
+        self.is_open.store(false, Ordering::Release);
+    }
+
+    fn open(&self) {
+        self.is_open.store(true, Ordering::Release);
+        self.opened.notify_waiters();
+    }
+
+    async fn pass(&self) {
+        while !self.is_open.load(Ordering::Acquire) {
+            let opened = self.opened.notified();
+            if self.is_open.load(Ordering::Acquire) {
+                return;
+            }
+            opened.await;
+        }
+    }
+}
+
+/// Hands the events of one peer to their handlers, one after the other.
+async fn take_events(peer: Arc<Peer>, mut events: Receiver<Frame>) {
+    let core = peer.core.clone();
+    let mut dispatcher = core.handlers.dispatcher();
+    let reply = Reply::new(peer.clone());
+    loop {
+        let (frame, redelivered) = match events.recv_event().await {
+            Ok(LinkEvent::Value(delivery)) => {
+                let redelivered = delivery.redelivered();
+                (delivery.into_value(), redelivered)
+            }
+            Ok(LinkEvent::Skipped { count, .. }) => {
+                core.counters.missed.fetch_add(count, Ordering::Relaxed);
+                continue;
+            }
+            // A server or client that closed in good order; another life of it may follow.
+            Ok(_) | Err(RecvError::EndOfStream) => continue,
+            Err(RecvError::Undecodable { .. } | RecvError::ExplicitAcks) => continue,
+            Err(_) => return,
+        };
+        peer.gate.pass().await;
+        match Message::decode(frame.as_slice()) {
+            Ok(Message::Event { name, from, payload }) => {
+                let from = if from.is_empty() { None } else { core.told_by(from) };
+                let meta = Meta { from, redelivered };
+                let codec = core.tuning.codec;
+                let outcome = dispatcher.dispatch(name, codec, payload, meta, &reply).await;
+                if outcome.panicked > 0 && core.hangs_up_on_panic {
+                    peer.wire.slot.clear();
+                }
+            }
+            _ => peer.broke_the_protocol(),
+        }
+    }
+}
+
+/// Takes requests, answers and the like; it never waits for a handler.
+async fn take_control(peer: Arc<Peer>, mut control: Receiver<Frame>) {
+    loop {
+        match control.recv().await {
+            Ok(delivery) => {
+                let redelivered = delivery.redelivered();
+                peer.handle(delivery.as_slice(), redelivered);
+            }
+            Err(RecvError::EndOfStream | RecvError::Undecodable { .. } | RecvError::ExplicitAcks) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+impl Peer {
+    fn broke_the_protocol(&self) {
+        self.core.counters.malformed.fetch_add(1, Ordering::Relaxed);
+        self.wire.slot.clear();
+    }
+
+    fn handle(self: &Arc<Self>, bytes: &[u8], redelivered: bool) {
+        let Ok(message) = Message::decode(bytes) else { return self.broke_the_protocol() };
+        match message {
+            Message::Answer { id, payload } => self.answered(id, Ok(Bytes::copy_from_slice(payload))),
+            Message::Failure { id, code, text } => self.answered(id, Err(CallError::of_wire(code, text))),
+            Message::Cancel { id } => {
+                if let Some(ended) = self.calls.cancelled(id) {
+                    pass_on(ended);
+                }
+            }
+            // Whoever asked it was told that the connection is gone: an earlier life of ours may have acted on it.
+            Message::Request { .. } if redelivered => {
+                self.core.counters.stale_requests.fetch_add(1, Ordering::Relaxed);
+            }
+            Message::Request { id, to: "", from, name, payload } => {
+                let from = if from.is_empty() { None } else { self.core.told_by(from) };
+                self.respond(id, name, payload, from);
+            }
+            Message::Request { id, to, name, payload, .. } => self.relay_request(id, to, name, payload),
+            Message::EmitTo { id, to, name, payload } => self.relay_event(id, to, name, payload),
+            Message::Broadcast { id, include_self, name, payload } => {
+                let from = self.label().clone();
+                let except = if include_self { None } else { Some(self) };
+                let message = Message::Event { name, from: &from, payload };
+                let outcome = match self.core.roster() {
+                    Some(roster) => roster.broadcast(&self.core, &message, except).map_err(CallError::from),
+                    None => Err(CallError::Rejected { what: "only a server broadcasts".to_owned() }),
+                };
+                self.tell(id, outcome.map(|clients| (clients as u64).to_le_bytes().to_vec()));
+            }
+            Message::Discover { id } => {
+                let directory = self.core.directory();
+                let mut bytes = Vec::new();
+                let mut out = EncodeBuffer::growing(&mut bytes, self.core.tuning.limits.max_message);
+                let encoded = self.core.tuning.codec.encode(&directory, &mut out);
+                self.tell(id, encoded.map(|()| bytes).map_err(|error| EmitError::from(error).into()));
+            }
+            Message::GoAway { to } => self.core.sent_away(to),
+            Message::Goodbye => self.lock().left = true,
+            Message::Event { .. } => self.broke_the_protocol(),
+        }
+    }
+
+    /// Says how a request of the peer's ended.
+    fn tell(&self, id: u64, outcome: Result<Vec<u8>, CallError>) {
+        match &outcome {
+            Ok(payload) => self.post(&Message::Answer { id, payload }),
+            Err(error) => match error.to_wire() {
+                Some((code, text)) => self.post(&Message::Failure { id, code, text }),
+                None => {
+                    let text = error.to_string();
+                    self.post(&Message::Failure { id, code: 5, text: &text });
+                }
+            },
+        }
+    }
+
+    fn answered(&self, id: u64, outcome: Answered) {
+        if let Some(waiter) = self.calls.answered(id) {
+            answer(waiter, outcome);
+        }
+    }
+
+    /// Has the handler of a request run as a task of its own.
+    fn respond(self: &Arc<Self>, id: u64, name: &str, payload: &[u8], from: Option<Arc<str>>) {
+        let Some(responder) = self.core.handlers.responder(name) else {
+            return self.tell(id, Err(CallError::UnknownRequest { name: name.to_owned() }));
+        };
+        let Some(epoch) = self.calls.take_in(id) else {
+            self.core.counters.busy.fetch_add(1, Ordering::Relaxed);
+            return self.tell(id, Err(CallError::Busy));
+        };
+        let max = self.core.max_answer();
+        let meta = Meta { from, redelivered: false };
+        let codec = self.core.tuning.codec;
+        let answering = responder.call(codec, payload, meta, Reply::new(self.clone()), max);
+        let peer = self.clone();
+        let task = tokio::spawn(async move {
+            let outcome = answering.await.map_err(CallError::from);
+            let panicked = outcome == Err(CallError::Panicked);
+            if peer.calls.done(id, epoch) {
+                peer.tell(id, outcome);
+            }
+            if panicked && peer.core.hangs_up_on_panic {
+                peer.wire.slot.clear();
+            }
+        });
+        self.calls.runs_here(id, task.abort_handle());
+    }
+
+    /// A client asks another one: the answer comes back by the same way.
+    fn relay_request(self: &Arc<Self>, id: u64, to: &str, name: &str, payload: &[u8]) {
+        let target = match self.core.find(to) {
+            Ok(target) => target,
+            Err(error) => return self.tell(id, Err(error)),
+        };
+        if self.calls.take_in(id).is_none() {
+            self.core.counters.busy.fetch_add(1, Ordering::Relaxed);
+            return self.tell(id, Err(CallError::Busy));
+        }
+        let waiter = Waiter::Relay { origin: Arc::downgrade(self), id };
+        match target.calls.begin(waiter) {
+            Ok(there) => {
+                self.calls.runs_there(id, &target, there);
+                let from = self.label().clone();
+                target.post(&Message::Request { id: there, to: "", from: &from, name, payload });
+                // It may have gone meanwhile, before the call was among those that hear of it.
+                if !target.is_connected() {
+                    target.fail_calls(&CallError::Disconnected);
+                }
+            }
+            Err(_) => {
+                if self.calls.done_there(id) {
+                    self.tell(id, Err(CallError::Busy));
+                }
+            }
+        }
+    }
+
+    /// A client tells another one something; it hears whether that was accepted.
+    fn relay_event(self: &Arc<Self>, id: u64, to: &str, name: &str, payload: &[u8]) {
+        let from = self.label().clone();
+        let outcome = self.core.find(to).and_then(|target| {
+            let message = Message::Event { name, from: &from, payload };
+            let max = self.core.tuning.limits.max_message;
+            let frame = Frame::build(max, |out| message.encode(out)).map_err(EmitError::from)?;
+            target.wire.try_event(frame).map_err(CallError::from)
+        });
+        self.tell(id, outcome.map(|()| Vec::new()));
+    }
+}
+
+/// Hands an answer to whoever waits for it.
+fn answer(waiter: Waiter, outcome: Answered) {
+    match waiter {
+        // Whoever gave up meanwhile does not want it.
+        Waiter::Local(waiting) => drop(waiting.send(outcome)),
+        Waiter::Relay { origin, id } => {
+            if let Some(origin) = Weak::upgrade(&origin)
+                && origin.calls.done_there(id)
+            {
+                match outcome {
+                    Ok(payload) => origin.post(&Message::Answer { id, payload: &payload }),
+                    Err(error) => origin.tell(id, Err(error)),
+                }
+            }
+        }
+    }
+}
+
+/// Tells another client that nobody waits for its answer any more.
+fn pass_on(ended: Ended) {
+    if let Ended::There { target, id } = ended
+        && target.calls.give_up(id)
+    {
+        target.post(&Message::Cancel { id });
+    }
+}
+
+/// Counts of a server or a client.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) missed: AtomicU64,
+    pub(super) malformed: AtomicU64,
+    pub(super) stale_requests: AtomicU64,
+    pub(super) busy: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) failed: AtomicU64,
+    pub(super) hooks_panicked: AtomicU64,
+}

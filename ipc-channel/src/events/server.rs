@@ -1,0 +1,626 @@
+//! The server: takes clients in, tells them events, answers their requests, and carries what they say to each other.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use ipc_pipeline::{
+    CapacityError,
+    link::Greeting,
+    protocol::{DeliveryMode, Hello, Refusal, Welcome},
+    trunk::{self, TrunkEnd},
+};
+use ipc_transport::{
+    Acceptor, ConnectionInfo, Endpoint, Error, Handshaking, Incoming, PeerIdentity, check_name as check_id,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep, timeout, timeout_at},
+};
+
+use super::{
+    CallError, Closing, Departure, EmitError, Reply, ServerConfig, Undelivered,
+    core::{Core, Roster, Unwelcome},
+    error::check_name,
+    frame::FrameCodec,
+    hooks::Hooks,
+    message::{MAX_NAME, Message},
+    native::{LANES, Native, Side},
+    peer::Peer,
+    reply,
+};
+use crate::{DuplicateResponder, Event, EventStream, HandlerCounters, Payload, Subscription};
+
+/// How long closing the listener may take, a matter of one unlink.
+const CLOSE_LISTENER: Duration = Duration::from_secs(1);
+
+/// A client that wants to come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClientRequest {
+    /// Its id, as it says.
+    pub id: String,
+    /// Its name, as it says.
+    pub name: Option<String>,
+    /// Opaque bytes that the client was configured with.
+    pub credentials: Vec<u8>,
+    /// Who is behind the connection, as the transport knows it: the only thing here that the client cannot make up.
+    pub peer: PeerIdentity,
+}
+
+/// Counts since the server started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ServerCounters {
+    /// Connections that were accepted by the listener.
+    pub accepted: u64,
+    /// Connections whose handshake failed: no hello in time, or none of this protocol.
+    pub failed: u64,
+    /// Clients that were refused: name taken, no room, not permitted, or of another kind.
+    pub refused: u64,
+    /// Requests turned away because as many as may were being answered.
+    pub busy: u64,
+    /// Connections that were cut because a client broke the protocol.
+    pub malformed: u64,
+    /// Handlers of connects and disconnects that panicked.
+    pub hooks_panicked: u64,
+    /// Events, requests and handlers.
+    pub handlers: HandlerCounters,
+}
+
+type Admission = Arc<dyn Fn(&ClientRequest) -> bool + Send + Sync>;
+
+/// One server, with its clients.
+///
+/// Handlers run one at a time for each client, in the order in which they were added; those of requests as tasks of
+/// their own. Dropping the server frees its address and hangs up on everybody; [`close`](Self::close) ends in good order.
+pub struct Server {
+    shared: Arc<Shared>,
+    endpoint: Endpoint,
+    acceptor: Mutex<Option<JoinHandle<()>>>,
+    runtime: Handle,
+    stop: watch::Sender<bool>,
+    failed: watch::Receiver<Option<Error>>,
+}
+
+struct Shared {
+    config: ServerConfig,
+    core: Arc<Core>,
+    acceptor: Acceptor,
+    incarnation: u64,
+    connected: Arc<Hooks<Reply>>,
+    disconnected: Arc<Hooks<Departure>>,
+    undelivered: Arc<Hooks<Undelivered>>,
+    admission: Mutex<Option<Admission>>,
+    runtime: Handle,
+}
+
+impl Server {
+    /// Claims the server's address, listens, and takes clients from a task of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AddrInUse`] when another process serves there, [`Error::InvalidName`], [`Error::NoRuntime`] outside a tokio
+    /// runtime, and what the naming and its transport report.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future releases whatever was claimed.
+    pub async fn start(config: ServerConfig) -> Result<Self, Error> {
+        check_id(&config.id)?;
+        let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let config = config.started();
+        let listener = config.claim().await?;
+        let endpoint = listener.local_endpoint().clone();
+        let core = Core::new(config.tuning.clone(), false);
+        core.serve(config.max_clients);
+        let shared = Arc::new(Shared {
+            acceptor: Acceptor::new(&config.tuning.limits),
+            core,
+            config,
+            incarnation: super::random_bits().max(1) as u64 | 1,
+            connected: Hooks::new(),
+            disconnected: Hooks::new(),
+            undelivered: Hooks::new(),
+            admission: Mutex::new(None),
+            runtime: runtime.clone(),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let (fail, failed) = watch::channel(None);
+        let serving = shared.clone();
+        let acceptor = runtime.spawn(async move {
+            let serve_one = |incoming, handshaking| serve(serving.clone(), incoming, handshaking);
+            if let Err(error) = serving.acceptor.run(listener, stopped, serve_one).await {
+                tracing::warn!(%error, "the server takes no more clients");
+                fail.send_replace(Some(error));
+            }
+        });
+        Ok(Self { shared, endpoint, acceptor: Mutex::new(Some(acceptor)), runtime, stop, failed })
+    }
+
+    /// The server's id.
+    pub fn id(&self) -> &str {
+        &self.shared.config.id
+    }
+
+    /// Where it listens.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Why the server takes no more clients, should its address be lost: a value to watch.
+    pub fn failed(&self) -> watch::Receiver<Option<Error>> {
+        self.failed.clone()
+    }
+
+    /// Counts since the server started.
+    pub fn counters(&self) -> ServerCounters {
+        let counters = &self.shared.core.counters;
+        ServerCounters {
+            accepted: self.shared.acceptor.accepted(),
+            failed: counters.failed.load(Ordering::Relaxed) + self.shared.acceptor.evicted(),
+            refused: counters.refused.load(Ordering::Relaxed),
+            busy: counters.busy.load(Ordering::Relaxed),
+            malformed: counters.malformed.load(Ordering::Relaxed),
+            hooks_panicked: counters.hooks_panicked.load(Ordering::Relaxed),
+            handlers: self.shared.core.handlers.counters(),
+        }
+    }
+
+    // Handlers.
+
+    /// Runs `handler` for each event of this name, from any client.
+    ///
+    /// Handlers may be added and removed at any time. Those of one event run one after the other, in the order in which
+    /// they were added, each to its end; a handler that waits holds up the later events of the same client, and nobody
+    /// else's. One that is added during an event sees the next one. A value that is no `T` is counted and passed over.
+    /// A handler that panics is counted, and the next one runs. The number of handlers is bounded by your calls alone.
+    pub fn on<T, F, Fut>(&self, name: &str, handler: F) -> Subscription
+    where
+        T: DeserializeOwned + Send + 'static,
+        F: Fn(Event<T>, Reply) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.shared.core.handlers.on(name, handler)
+    }
+
+    /// Runs `handler` for the next event of this name and then no more, also when several clients send one at once.
+    pub fn once<T, F, Fut>(&self, name: &str, handler: F) -> Subscription
+    where
+        T: DeserializeOwned + Send + 'static,
+        F: Fn(Event<T>, Reply) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.shared.core.handlers.once(name, handler)
+    }
+
+    /// Runs `handler` for every event, whatever its name is, after the handlers of that name; the value is not decoded.
+    pub fn on_any<F, Fut>(&self, handler: F) -> Subscription
+    where
+        F: Fn(Event<Payload>, Reply) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.shared.core.handlers.on_any(handler)
+    }
+
+    /// The events of this name as a stream, in the place of a handler; it holds up to `capacity` of them.
+    ///
+    /// While it is full, each client that sends one waits. Dropping the stream removes it.
+    ///
+    /// # Errors
+    ///
+    /// A capacity of zero, or one that is too large.
+    pub fn events<T>(&self, name: &str, capacity: usize) -> Result<EventStream<T, Reply>, CapacityError>
+    where
+        T: DeserializeOwned + Send + 'static,
+    {
+        self.shared.core.handlers.stream(name, capacity)
+    }
+
+    /// Removes all handlers and streams of the events of this name; how many there were.
+    pub fn remove_all(&self, name: &str) -> usize {
+        self.shared.core.handlers.remove_all(name)
+    }
+
+    /// Answers the requests of this name with what `handler` returns.
+    ///
+    /// Each request runs as a task of its own, at most `max_in_flight` of one client at once; more are answered as busy. A
+    /// handler without a value answers `()`. An error is sent as its text; a panic fails that call alone. The handler is
+    /// dropped when the client gives the call up or its connection breaks.
+    ///
+    /// # Errors
+    ///
+    /// The name has a handler of requests already.
+    pub fn respond<T, R, E, F, Fut>(
+        &self,
+        name: &str,
+        handler: F,
+    ) -> Result<Subscription, DuplicateResponder>
+    where
+        T: DeserializeOwned + Send + 'static,
+        R: Serialize + 'static,
+        E: fmt::Display + 'static,
+        F: Fn(Event<T>, Reply) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, E>> + Send + 'static,
+    {
+        self.shared.core.handlers.respond(name, handler)
+    }
+
+    /// Runs `handler` when a client has connected, before any of its events.
+    ///
+    /// Only this process raises it: no event of a peer's, whatever its name, comes here.
+    pub fn on_connect<F, Fut>(&self, handler: F) -> Subscription
+    where
+        F: Fn(Reply) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.shared.connected.add(handler)
+    }
+
+    /// Runs `handler` when a client's connection is gone, at the hang-up.
+    pub fn on_disconnect<F, Fut>(&self, handler: F) -> Subscription
+    where
+        F: Fn(Departure) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.shared.disconnected.add(handler)
+    }
+
+    /// Runs `handler` when events that were accepted for a client are given up, because it did not come back.
+    pub fn on_undelivered<F, Fut>(&self, handler: F) -> Subscription
+    where
+        F: Fn(Undelivered) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.shared.undelivered.add(handler)
+    }
+
+    /// Decides from now on which clients may come in; all that get through the transport, by default.
+    pub fn admit<F>(&self, decide: F)
+    where
+        F: Fn(&ClientRequest) -> bool + Send + Sync + 'static,
+    {
+        *self.shared.admission.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(decide));
+    }
+
+    // Sending.
+
+    /// The client of this id or name, connected or lately cut off.
+    pub fn client(&self, client: &str) -> Option<Reply> {
+        self.roster().find(client).map(Reply::new)
+    }
+
+    /// Everybody who is connected.
+    pub fn clients(&self) -> Vec<Reply> {
+        let everybody = self.roster().everybody();
+        everybody.iter().filter(|peer| peer.is_connected()).cloned().map(Reply::new).collect()
+    }
+
+    /// Sends an event to one client, by id or name; see [`Reply::emit`].
+    ///
+    /// # Errors
+    ///
+    /// [`EmitError::UnknownClient`]; otherwise as there.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future while it waits sends nothing.
+    pub async fn emit<T>(&self, client: &str, name: &str, value: &T) -> Result<(), EmitError>
+    where
+        T: Serialize + Sync + ?Sized,
+    {
+        let unknown = || EmitError::UnknownClient { client: client.to_owned() };
+        self.client(client).ok_or_else(unknown)?.emit(name, value).await
+    }
+
+    /// Sends an event to every client, connected or lately cut off; to how many is returned.
+    ///
+    /// It is encoded once. Nobody waits for a client without room: its policy decides, and drops are counted. Only with
+    /// [`FullPolicy::Wait`](ipc_pipeline::FullPolicy::Wait) this waits, after everybody else was told.
+    ///
+    /// # Errors
+    ///
+    /// [`EmitError`]; nobody was told then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future while it waits leaves some clients told and others not.
+    pub async fn broadcast<T>(&self, name: &str, value: &T) -> Result<usize, EmitError>
+    where
+        T: Serialize + Sync + ?Sized,
+    {
+        check_name(name)?;
+        let frame = self.encode(name, value)?;
+        let (mut told, full) = self.roster().spread(&frame, None);
+        if self.shared.config.tuning.broadcast_policy == ipc_pipeline::FullPolicy::Wait {
+            for peer in full {
+                told += usize::from(peer.wire.broadcast(frame.clone()).await.is_ok());
+            }
+        }
+        Ok(told)
+    }
+
+    /// As [`broadcast`](Self::broadcast), without waiting whatever the policy: from outside any task, for one.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn try_broadcast<T>(&self, name: &str, value: &T) -> Result<usize, EmitError>
+    where
+        T: Serialize + ?Sized,
+    {
+        check_name(name)?;
+        let frame = self.encode(name, value)?;
+        Ok(self.roster().spread(&frame, None).0)
+    }
+
+    /// Asks one client, by id or name; see [`Reply::call`].
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::UnknownClient`]; otherwise as there.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future tells the client that nobody waits any more, and its handler is dropped.
+    pub async fn call<T, R>(
+        &self,
+        client: &str,
+        name: &str,
+        value: &T,
+        deadline: Duration,
+    ) -> Result<R, CallError>
+    where
+        T: Serialize + Sync + ?Sized,
+        R: DeserializeOwned,
+    {
+        let peer = self.shared.core.find(client)?;
+        if !peer.is_connected() {
+            return Err(CallError::Disconnected);
+        }
+        reply::call(&peer, "", name, value, deadline).await
+    }
+
+    // Endings.
+
+    /// Ends in good order: takes no more clients, delivers what was accepted, hangs up and frees the address.
+    ///
+    /// # Errors
+    ///
+    /// How many events could not be delivered within the deadline.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the server: everybody is hung up on.
+    pub async fn close(self, deadline: Duration) -> Result<(), Closing> {
+        let until = Instant::now() + deadline.min(Duration::from_secs(60 * 60 * 24 * 365));
+        let everybody = self.roster().clear();
+        for peer in &everybody {
+            peer.post(&Message::GoAway { to: "" });
+        }
+        let mut undelivered = 0;
+        for peer in everybody {
+            undelivered += close_links(&peer, until).await;
+            peer.retire();
+        }
+        self.stop.send_replace(true);
+        let acceptor = self.acceptor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(acceptor) = acceptor {
+            let _ = timeout(CLOSE_LISTENER, acceptor).await;
+        }
+        if undelivered > 0 { Err(Closing { undelivered }) } else { Ok(()) }
+    }
+
+    fn roster(&self) -> &Roster {
+        self.shared.roster()
+    }
+
+    fn encode<T>(&self, name: &str, value: &T) -> Result<super::frame::Frame, EmitError>
+    where
+        T: Serialize + ?Sized,
+    {
+        let codec = self.shared.core.tuning.codec;
+        let head = Message::Event { name, from: "", payload: &[] };
+        let max = self.shared.core.tuning.limits.max_message;
+        Ok(super::frame::Frame::build(max, |out| {
+            head.encode_head(out)?;
+            codec.encode(value, out)
+        })?)
+    }
+}
+
+/// Hangs up on everybody; what was not delivered is lost.
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        let _entered = self.runtime.enter();
+        for peer in self.roster().clear() {
+            peer.retire();
+        }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("id", &self.id())
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Closes the links to a peer; how many events it did not get.
+pub(super) async fn close_links(peer: &Arc<Peer>, until: Instant) -> usize {
+    let mut undelivered = 0;
+    for closer in peer.wire.closers() {
+        let left = until.saturating_duration_since(Instant::now());
+        if let Err(rest) = closer.close(left).await {
+            undelivered += rest.count;
+        }
+    }
+    undelivered
+}
+
+impl Shared {
+    fn roster(&self) -> &Roster {
+        self.core.roster().expect("a server's core has a roster from the start")
+    }
+
+    fn refused(&self) {
+        self.core.counters.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What of a hello does not fit this server.
+    fn check(&self, hello: &Hello, info: &ConnectionInfo) -> Result<(), Refusal> {
+        let tuning = &self.config.tuning;
+        let codec = codec_id(tuning.codec);
+        if hello.delivery != DeliveryMode::Lanes || hello.from_port.len() > MAX_NAME {
+            let what = "this is a server of events, and the peer no client of one".to_owned();
+            return Err(Refusal::Incompatible { what });
+        }
+        if hello.to_process != self.config.id {
+            return Err(Refusal::WrongProcess { wanted: hello.to_process.clone() });
+        }
+        if hello.codec != codec {
+            let what = format!("the client's codec is {}, the server's {codec}", hello.codec);
+            return Err(Refusal::Incompatible { what });
+        }
+        if hello.from_process.len() > MAX_NAME || !is_id(&hello.from_port) {
+            return Err(Refusal::Unsupported { what: "a client's name or id".to_owned() });
+        }
+        let admission = self.admission.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(admit) = admission {
+            let request = ClientRequest {
+                id: hello.from_port.clone(),
+                name: name_of(hello).map(ToOwned::to_owned),
+                credentials: hello.credentials.clone(),
+                peer: info.peer.clone(),
+            };
+            if !admit(&request) {
+                return Err(Refusal::NotPermitted);
+            }
+        }
+        Ok(())
+    }
+
+    /// The peer that this hello is of: one that comes back, or a new one.
+    fn enter(self: &Arc<Self>, hello: &Hello) -> Result<Arc<Peer>, Refusal> {
+        let session = hello.session.bits();
+        if let Some(known) = self.roster().known(session) {
+            return Ok(known);
+        }
+        let id: Arc<str> = Arc::from(hello.from_port.as_str());
+        let name: Option<Arc<str>> = name_of(hello).map(Arc::from);
+        let labels: Vec<&str> = [Some(&*id), name.as_deref()].into_iter().flatten().collect();
+        let make = || {
+            let (wire, inlets) = Native::new(Side::Server, &self.config.tuning)?;
+            let peer = Peer::new(id.clone(), name.clone(), self.core.clone(), wire);
+            peer.start(inlets);
+            Ok(peer)
+        };
+        match self.roster().enter(session, &labels, make) {
+            Ok((peer, replaced)) => {
+                for gone in replaced {
+                    self.runtime.spawn(give_up(self.clone(), gone));
+                }
+                Ok(peer)
+            }
+            Err(Unwelcome::Full) => Err(Refusal::Busy),
+            Err(Unwelcome::Taken(name)) => Err(Refusal::NameTaken { name }),
+        }
+    }
+}
+
+/// The codec's name in the hello: that of the values, within messages of this layout.
+pub(super) fn codec_id(codec: crate::PayloadCodec) -> String {
+    format!("{}+{}", FrameCodec::ID, codec.id())
+}
+
+fn name_of(hello: &Hello) -> Option<&str> {
+    Some(hello.from_process.as_str()).filter(|name| !name.is_empty())
+}
+
+/// Whether it is 32 hexadecimal digits.
+fn is_id(id: &str) -> bool {
+    id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// One connection, from its first byte to its last.
+async fn serve(shared: Arc<Shared>, incoming: Incoming, handshaking: Handshaking) {
+    let limit = shared.config.tuning.limits.handshake_timeout;
+    let greeted = timeout(limit, async {
+        let connection = incoming.establish().await.map_err(std::io::Error::from)?;
+        Greeting::read(connection, limit).await
+    });
+    let Ok(Ok(greeting)) = greeted.await else {
+        shared.core.counters.failed.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
+    drop(handshaking);
+    let checked = shared.check(greeting.hello(), greeting.info());
+    let peer = match checked.and_then(|()| shared.enter(greeting.hello())) {
+        Ok(peer) => peer,
+        Err(refusal) => {
+            shared.refused();
+            return greeting.refuse(refusal).await;
+        }
+    };
+    let attempt = greeting.hello().attempt;
+    let info = greeting.info().clone();
+    let Some(epoch) = peer.connected(attempt, info) else {
+        return greeting.refuse(Refusal::Stale).await;
+    };
+    let welcome = Welcome {
+        incarnation: shared.incarnation,
+        received: 0,
+        released: 0,
+        max_values: 0,
+        max_bytes: 0,
+        unknown_session: false,
+        restated: false,
+        ticked: false,
+    };
+    let end = match trunk::accept(greeting, welcome, LANES, limit).await {
+        Ok((trunk, driver)) => {
+            peer.wire.attach(&trunk);
+            // The lanes move while the handlers of the connect run.
+            let driver = tokio::spawn(driver);
+            let panicked = shared.connected.run(Reply::new(peer.clone())).await;
+            shared.core.counters.hooks_panicked.fetch_add(panicked, Ordering::Relaxed);
+            peer.open(epoch);
+            Some(driver.await.unwrap_or(TrunkEnd::Cut))
+        }
+        Err(_) => None,
+    };
+    if !peer.disconnected(epoch) {
+        return;
+    }
+    if let Some(end) = end {
+        let departure = Departure::of(&peer, &end);
+        let panicked = shared.disconnected.run(departure).await;
+        shared.core.counters.hooks_panicked.fetch_add(panicked, Ordering::Relaxed);
+    }
+    if !peer.has_left() {
+        sleep(shared.config.keep_cut).await;
+    }
+    if peer.is_gone_since(epoch) && shared.roster().leave(&peer) {
+        give_up(shared, peer).await;
+    }
+}
+
+/// A client does not come back: what was kept for it is counted and let go.
+async fn give_up(shared: Arc<Shared>, peer: Arc<Peer>) {
+    let count = timeout_at(Instant::now() + Duration::from_secs(1), close_links(&peer, Instant::now())).await;
+    peer.retire();
+    let count = count.unwrap_or(0);
+    if count > 0 {
+        let undelivered = Undelivered { id: peer.id.clone(), name: peer.name.clone(), count };
+        let panicked = shared.undelivered.run(undelivered).await;
+        shared.core.counters.hooks_panicked.fetch_add(panicked, Ordering::Relaxed);
+    }
+}
