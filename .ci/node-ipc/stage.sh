@@ -9,7 +9,8 @@ node_peers() {
     unset IPC_NODE_IPC
     if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
         # A mirror that does not answer must not hold up everything else.
-        timeout 300 bash -c "$(declare -f install_packages); install_packages nodejs npm" >"$log" 2>&1 || true
+        timeout -k 10 300 bash -c "$(declare -f install_packages); install_packages nodejs npm" \
+            </dev/null >"$log" 2>&1 || true
     fi
     if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
         printf 'SKIPPED: real node-ipc peers, as node and npm are missing and cannot be installed here\n'
@@ -17,9 +18,9 @@ node_peers() {
     fi
     mkdir "$place"
     cp .ci/node-ipc/{package.json,package-lock.json,peer.js,server.js,client.js} "$place"
-    if ! (cd "$place" && timeout 120 npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --prefer-offline \
+    if ! (cd "$place" && timeout -k 10 120 npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --prefer-offline \
         --fetch-retries=1 --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=2000 --fetch-timeout=20000) \
-        >"$log" 2>&1; then
+        </dev/null >"$log" 2>&1; then
         if grep -E 'EINTEGRITY|EUSAGE' "$log"; then
             fail "npm does not accept what the lock file of .ci/node-ipc says"
         fi
