@@ -47,7 +47,14 @@ function watch(emitter, listener) {
 }
 
 function report(line) {
-    process.stdout.write(`${JSON.stringify(line)}\n`);
+    let text;
+    try {
+        text = JSON.stringify(line);
+    } catch (error) {
+        // What nests too deeply was parsed all the same.
+        text = JSON.stringify({ error: error.message });
+    }
+    process.stdout.write(`${text}\n`);
 }
 
 // Obeys `{"command":NAME,…}` lines until standard input closes; then the program ends.
