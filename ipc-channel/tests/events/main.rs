@@ -1,0 +1,5 @@
+//! Servers and clients of events, as their users see them.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod basics;
+mod support;
