@@ -107,6 +107,11 @@ impl<C: Context> Dispatcher<C> {
         outcome
     }
 
+    #[cfg(test)]
+    pub(super) fn names_met(&self) -> usize {
+        self.met.len()
+    }
+
     /// Follows the table, if it has changed since the last event.
     fn refresh(&mut self) {
         if self.version == self.handlers.version() {

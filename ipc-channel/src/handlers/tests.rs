@@ -1,27 +1,65 @@
-//! What the handlers of events promise.
+//! What handlers promise, by the part of it.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    future::pending,
+    sync::{Barrier, Weak},
+    thread,
 };
 
+use futures_util::{FutureExt, StreamExt};
 use ipc_transport::EncodeBuffer;
-use serde::Serialize;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::yield_now,
+};
 
 use super::*;
 use crate::{PayloadCodec, event::Meta};
 
+mod cancelling;
+mod once;
 mod order;
+mod panics;
+mod requests;
+mod streams;
 
-/// What is handed to handlers in these tests: a place to write down what was done.
-type Log = Arc<Mutex<Vec<String>>>;
+const BINARY: PayloadCodec = PayloadCodec::Bincode;
 
-fn note(log: &Log, text: impl Into<String>) {
-    log.lock().unwrap().push(text.into());
+/// What is handed to handlers in these tests: where they write down what they did.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    fn note(&self, text: impl Into<String>) {
+        self.0.lock().unwrap().push(text.into());
+    }
+
+    /// What was written since the last time.
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
 }
 
-fn taken(log: &Log) -> Vec<String> {
-    std::mem::take(&mut log.lock().unwrap())
+/// One connection, without any: a dispatcher and what it hands to handlers.
+struct Connection {
+    dispatcher: Dispatcher<Log>,
+    log: Log,
+}
+
+impl Connection {
+    fn new(handlers: &Arc<Handlers<Log>>) -> Self {
+        Self { dispatcher: handlers.dispatcher(), log: Log::default() }
+    }
+
+    async fn event<T: Serialize>(&mut self, name: &str, value: T) -> Dispatched {
+        let payload = encoded(BINARY, &value);
+        self.dispatcher.dispatch(name, BINARY, &payload, Meta::default(), &self.log).await
+    }
+
+    /// For handlers that never wait.
+    fn at_once<T: Serialize>(&mut self, name: &str, value: T) -> Dispatched {
+        self.event(name, value).now_or_never().unwrap()
+    }
 }
 
 fn encoded<T: Serialize>(codec: PayloadCodec, value: &T) -> Vec<u8> {
@@ -30,8 +68,14 @@ fn encoded<T: Serialize>(codec: PayloadCodec, value: &T) -> Vec<u8> {
     bytes
 }
 
-/// Dispatches one value in binary.
-async fn send<T: Serialize>(to: &mut Dispatcher<Log>, name: &str, value: &T, log: &Log) -> Dispatched {
-    let codec = PayloadCodec::Bincode;
-    to.dispatch(name, codec, &encoded(codec, value), Meta::default(), log).await
+/// A handler of numbers that writes down who it is and what it got, without waiting.
+fn noting(who: &'static str) -> impl Fn(Event<u32>, Log) -> std::future::Ready<()> + Send + Sync + 'static {
+    move |event, log| {
+        log.note(format!("{who} {}", *event));
+        std::future::ready(())
+    }
+}
+
+fn ran(count: usize) -> Dispatched {
+    Dispatched { ran: count, ..Dispatched::default() }
 }
