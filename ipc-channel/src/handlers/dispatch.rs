@@ -27,8 +27,10 @@ pub(crate) struct Dispatcher<C> {
     handlers: Arc<Handlers<C>>,
     version: u64,
     table: Arc<Table<C>>,
-    /// By name; at most as many as the table has.
-    met: HashMap<Arc<str>, Runners<C>>,
+    /// Places in `runners` by name.
+    met: HashMap<Arc<str>, usize>,
+    /// Of the names met so far; at most as many as the table has.
+    runners: Vec<Runners<C>>,
     any: Vec<Box<dyn Run<C>>>,
 }
 
@@ -62,7 +64,7 @@ impl<C: Context> Dispatcher<C> {
     pub(super) fn new(handlers: Arc<Handlers<C>>) -> Self {
         let (table, version) = handlers.snapshot();
         let any = table.of_any().iter().map(|handler| Arc::clone(handler).runner()).collect();
-        Self { handlers, version, table, met: HashMap::new(), any }
+        Self { handlers, version, table, met: HashMap::new(), runners: Vec::new(), any }
     }
 
     /// Runs the handlers of one event: those of its name in the order of subscription, then the wildcard ones, each to
@@ -84,9 +86,10 @@ impl<C: Context> Dispatcher<C> {
     ) -> Dispatched {
         self.refresh();
         let mut outcome = Dispatched::default();
-        let Self { handlers, table, met, any, .. } = self;
+        let place = self.place_of(name);
+        let Self { handlers, runners, any, .. } = self;
         let mut own = None;
-        if let Some(runners) = named(met, table, name) {
+        if let Some(runners) = place.and_then(|place| runners.get_mut(place)) {
             let arrival = Arrival { name: &runners.name, codec, payload, whole: None, meta: &meta };
             for runner in &mut runners.list {
                 run(handlers, runner.as_mut(), &arrival, context, &mut outcome).await;
@@ -117,31 +120,34 @@ impl<C: Context> Dispatcher<C> {
         if self.version == self.handlers.version() {
             return;
         }
-        (self.table, self.version) = self.handlers.snapshot();
-        let table = &self.table;
-        self.met.retain(|name, runners| match table.of_event(name) {
+        let (table, version) = self.handlers.snapshot();
+        self.runners.retain_mut(|runners| match table.of_event(&runners.name) {
             Some((_, list)) => {
                 follow(&mut runners.list, list);
                 true
             }
             None => false,
         });
+        let places = self.runners.iter().enumerate();
+        self.met = places.map(|(place, runners)| (Arc::clone(&runners.name), place)).collect();
         follow(&mut self.any, table.of_any());
+        self.table = table;
+        // Last: what a removed handler held may panic as it is dropped, and then all of this is done again.
+        self.version = version;
     }
-}
 
-/// The runners of an event's name, made now if the name is met for the first time.
-fn named<'a, C>(
-    met: &'a mut HashMap<Arc<str>, Runners<C>>,
-    table: &Table<C>,
-    name: &str,
-) -> Option<&'a mut Runners<C>> {
-    if !met.contains_key(name) {
-        let (name, list) = table.of_event(name)?;
+    /// Where the runners of an event's name are; they are made when it is met for the first time.
+    fn place_of(&mut self, name: &str) -> Option<usize> {
+        if let Some(&place) = self.met.get(name) {
+            return Some(place);
+        }
+        let (name, list) = self.table.of_event(name)?;
+        let place = self.runners.len();
         let list = list.iter().map(|handler| Arc::clone(handler).runner()).collect();
-        met.insert(Arc::clone(name), Runners { name: Arc::clone(name), list });
+        self.runners.push(Runners { name: Arc::clone(name), list });
+        self.met.insert(Arc::clone(name), place);
+        Some(place)
     }
-    met.get_mut(name)
 }
 
 /// Keeps the runners of handlers that are still there and makes those of new ones; both are sorted by their numbers.

@@ -97,3 +97,26 @@ fn what_a_panic_throws_may_panic_as_it_is_dropped() {
     let mut connection = Connection::new(&handlers);
     assert_eq!(connection.at_once("number", 1_u32).panicked, 1);
 }
+
+#[test]
+fn a_removed_handler_that_panics_as_it_is_dropped_leaves_a_dispatcher_that_goes_on() {
+    let handlers = Handlers::new();
+    let sore = Sore { ready: true };
+    let subscription = handlers.on("first", move |_: Event<u32>, _: Log| {
+        let _ = &sore;
+        async {}
+    });
+    handlers.on("second", noting("second"));
+    handlers.on("third", noting("third"));
+    let mut connection = Connection::new(&handlers);
+    for name in ["first", "second", "third"] {
+        assert_eq!(connection.at_once(name, 1_u32), ran(1));
+    }
+    connection.log.take();
+    subscription.cancel();
+    let dispatch = std::panic::AssertUnwindSafe(|| connection.at_once("third", 2_u32));
+    assert!(std::panic::catch_unwind(dispatch).is_err(), "it is no run of a handler");
+    assert_eq!(connection.at_once("third", 3_u32), ran(1));
+    assert_eq!(connection.at_once("second", 4_u32), ran(1));
+    assert_eq!(connection.log.take(), ["third 3", "second 4"]);
+}
