@@ -65,9 +65,25 @@ impl DelimiterEncoder {
         }
         let start = out.len();
         out.extend_from_slice(payload);
+        self.end(out, start)
+    }
+
+    /// Ends a frame whose payload stands in `out` from `start` on, for payloads that are made where they are sent from;
+    /// `out` is cut at `start` on error.
+    ///
+    /// # Errors
+    ///
+    /// As [`DelimiterEncoder::encode`].
+    pub fn end(&self, out: &mut Vec<u8>, start: usize) -> Result<(), FrameError> {
+        let start = start.min(out.len());
+        let len = out.len() - start;
+        if len > self.max {
+            out.truncate(start);
+            return Err(FrameError::TooLarge { len, max: self.max });
+        }
         out.extend_from_slice(self.delimiter.as_bytes());
         match self.delimiter.find(&out[start..]) {
-            Some(at) if at < payload.len() => {
+            Some(at) if at < len => {
                 out.truncate(start);
                 Err(FrameError::ContainsDelimiter { at })
             }
@@ -100,6 +116,13 @@ impl DelimiterDecoder {
     /// Takes the next bytes of the stream.
     pub fn push(&mut self, chunk: &[u8]) {
         self.buffer.extend_from_slice(chunk);
+    }
+
+    /// The buffer behind the decoder, to append to it without a copy (`read_buf`); its contents are not yet framed.
+    ///
+    /// What is in it may not be changed: it was searched already.
+    pub fn buffer_mut(&mut self) -> &mut BytesMut {
+        &mut self.buffer
     }
 
     /// The payload of the next frame, or `None` until more bytes are pushed.
