@@ -10,6 +10,7 @@ mod hooks;
 mod lifecycle;
 mod message;
 mod native;
+pub mod node_ipc;
 mod peer;
 mod reply;
 mod server;
@@ -31,3 +32,4 @@ fn random_bits() -> u128 {
         Err(_) => u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..)),
     }
 }
+
