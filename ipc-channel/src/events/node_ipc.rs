@@ -19,6 +19,11 @@
 //! Node's own `emit` replaces `""`, `null`, `NaN` and absent data by `{}` before it writes; the format itself carries them,
 //! and so does this room in both directions.
 //!
+//! # Where servers are
+//!
+//! Node's rules for the place of a service are plain functions: [`default_path_v9`], [`default_path_v14`] and those for
+//! named pipes on Windows. Paths that are too long for a socket are the transport's business.
+//!
 //! # What is read
 //!
 //! Any JSON object with a `type` that is a string, in any order of keys; further keys are skipped.
@@ -57,8 +62,10 @@
 mod delimiter;
 mod envelope;
 mod error;
+mod introspection;
 mod names;
 mod number;
+mod path;
 mod profile;
 mod reader;
 mod scan;
@@ -68,6 +75,11 @@ mod writer;
 pub use delimiter::{Delimiter, DelimiterError};
 pub use envelope::{Envelope, decode, decode_within};
 pub use error::WireError;
+pub use introspection::{Announcement, Catalogue, Introspection};
+pub use path::{
+    PathError, default_path_v9, default_path_v14, default_path_v14_here, default_pipe_v14, pipe_of_client,
+    pipe_of_server,
+};
 pub use profile::{Guard, Profile};
 pub use reader::{Frame, Reader};
 pub use writer::Writer;

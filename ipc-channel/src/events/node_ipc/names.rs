@@ -1,16 +1,17 @@
 //! Names of events that are not for events: those that hurt a Node peer, and those that node-ipc raises by itself.
 
-use super::WireError;
+use super::{Introspection, WireError};
 
 /// Refuses a name that JavaScript finds on every object.
 ///
 /// Node-ipc 9.2.1 looks its handlers up in a plain object. For these names it finds something that is no list of
-/// handlers, and the exception ends the process.
+/// handlers: with one of the two halves of its event library, which the version of Node decides, the exception ends the
+/// process; with the other nothing happens, and no handler can be added.
 pub(super) fn check_prototype(name: &str) -> Result<(), WireError> {
     refuse(PROTOTYPE, name)
 }
 
-/// Refuses a name under which node-ipc reports the life of its connections, so that a peer could forge such a report.
+/// Refuses a name under which node-ipc reports the life of its connections, as a peer could forge such a report with it.
 pub(super) fn check_lifecycle(name: &str) -> Result<(), WireError> {
     refuse(LIFECYCLE, name)
 }
@@ -27,7 +28,7 @@ fn refuse(names: &[&'static str], name: &str) -> Result<(), WireError> {
     }
 }
 
-/// Whatever `Object.prototype` has, and `prototype` itself.
+/// Whatever `Object.prototype` has.
 const PROTOTYPE: &[&str] = &[
     "__defineGetter__",
     "__defineSetter__",
@@ -38,15 +39,29 @@ const PROTOTYPE: &[&str] = &[
     "hasOwnProperty",
     "isPrototypeOf",
     "propertyIsEnumerable",
-    "prototype",
     "toLocaleString",
     "toString",
     "valueOf",
 ];
 
-/// What servers and clients of node-ipc raise by themselves, and the name of the handler of all events.
-const LIFECYCLE: &[&str] =
-    &["*", "close", "connect", "data", "destroy", "disconnect", "error", "socket.disconnected", "start"];
+/// What servers and clients of node-ipc raise by themselves, the name of the handler of all events, and the one further
+/// name that JavaScript finds on every function.
+const LIFECYCLE: &[&str] = &[
+    "*",
+    "close",
+    "connect",
+    "data",
+    "destroy",
+    "disconnect",
+    "error",
+    "prototype",
+    "socket.disconnected",
+    "start",
+];
 
-const INTROSPECTION: &[&str] =
-    &["events.broadcasting", "events.listening", "get.events.broadcasting", "get.events.listening"];
+const INTROSPECTION: &[&str] = &[
+    Introspection::Broadcasting.name(),
+    Introspection::GetBroadcasting.name(),
+    Introspection::GetListening.name(),
+    Introspection::Listening.name(),
+];

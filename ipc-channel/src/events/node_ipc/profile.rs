@@ -14,8 +14,8 @@ pub enum Profile {
     /// What node-ipc 9.2.1 takes, and the default, as the peers of this format are such.
     ///
     /// Any name is taken from a peer: names mean nothing here beyond finding handlers. To a peer the names that
-    /// JavaScript finds on every object (`__proto__`, `constructor`, `toString` and the like) are refused, as they end
-    /// the process of a 9.2.1 peer. A frame that is no event is reported, and the next one is read.
+    /// JavaScript finds on every object (`__proto__`, `constructor`, `toString` and the like) are refused: no 9.2.1 peer
+    /// can handle them, and under some versions of Node they end its process. A frame that is no event is reported, and the next one is read.
     #[default]
     Compatible,
     /// The limits and lists of a guard, in both directions. Whoever breaks them loses the connection.
@@ -93,8 +93,8 @@ impl Profile {
 
 /// Limits and lists for a peer that is not trusted. Each has an error of its own, see [`WireError`].
 ///
-/// Names of three kinds are always refused, in both directions: those that JavaScript finds on every object
-/// (`__proto__`, `constructor`, `prototype`, `toString` and the like), which end the process of a node-ipc 9.2.1 peer;
+/// Names of three kinds are always refused, in both directions: those that JavaScript finds on objects and functions
+/// (`__proto__`, `constructor`, `prototype`, `toString` and the like), some of which may end the process of a 9.2.1 peer;
 /// those under which node-ipc reports the life of its connections (`connect`, `disconnect`, `destroy`, `error`, `data`,
 /// `close`, `start`, `socket.disconnected`) and its `*` for all events, which a peer could forge there; and, unless
 /// [`Guard::introspection`] is set, those by which peers ask for each other's events (`get.events.listening`,
