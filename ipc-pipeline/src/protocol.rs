@@ -29,6 +29,7 @@ mod outgoing;
 mod reader;
 mod retention;
 mod tally;
+mod terms;
 
 pub use credit::{Budget, BudgetShare, FLOOR_BYTES};
 pub use datagram::{DATAGRAM_HEADER_LEN, DatagramHeader, codec_tag};
@@ -43,3 +44,4 @@ pub use outgoing::{AppendError, Delivered, End, Outgoing, OutgoingConfig, Outgoi
 pub(crate) use reader::SKIP_LEN;
 pub use reader::{Arrival, FrameReader, Run, SEGMENT_LEN, Segment, Space};
 pub use tally::{Standing, Tally, TallyCounts};
+pub use terms::Terms;

@@ -11,7 +11,7 @@ use tokio::{
 use super::receiver::Inbox;
 use crate::{
     link::Greeting,
-    protocol::{Answer, DeliveryMode, Hello, Refusal, SessionId},
+    protocol::{Answer, DeliveryMode, Hello, Refusal, SessionId, Terms},
 };
 
 /// How long a peer may take to read its answer, and a socket to close.
@@ -84,22 +84,13 @@ impl Intake {
         if config.admission.as_ref().is_some_and(|admit| !admit(hello, greeting.info())) {
             return Err(Refusal::NotPermitted);
         }
-        let what = match &config.schema {
-            _ if hello.delivery != DeliveryMode::BestEffort => {
-                format!("the sender's delivery is {}, the receiver's best effort", hello.delivery)
-            }
-            _ if hello.codec != self.inbox.codec => {
-                format!("the sender's codec is {}, the receiver's {}", hello.codec, self.inbox.codec)
-            }
-            Some(ours) if hello.schema.as_ref().is_some_and(|theirs| theirs != ours) => {
-                format!(
-                    "the sender's schema is {}, the receiver's {ours}",
-                    hello.schema.as_deref().unwrap_or("")
-                )
-            }
-            _ => return Ok(()),
+        let terms = Terms {
+            delivery: DeliveryMode::BestEffort,
+            codec: &self.inbox.codec,
+            schema: config.schema.as_deref(),
+            max_message: None,
         };
-        Err(Refusal::Incompatible { what })
+        terms.check(hello)
     }
 }
 

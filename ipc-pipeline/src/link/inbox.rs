@@ -24,7 +24,7 @@ use super::{
     session::{Core, Session},
 };
 use crate::protocol::{
-    Answer, Arrival, DeliveryMode, FrameReader, Hello, Refusal, SEGMENT_LEN, Segment, SessionId,
+    Answer, Arrival, DeliveryMode, FrameReader, Hello, Refusal, SEGMENT_LEN, Segment, SessionId, Terms,
 };
 
 /// Empty segments kept for readers.
@@ -168,28 +168,13 @@ impl Inbox {
         if self.config.admission.as_ref().is_some_and(|admit| !admit(hello, info)) {
             return Err(Refusal::NotPermitted);
         }
-        if hello.delivery != DeliveryMode::Reliable {
-            let what = format!("the sender's delivery is {}, the receiver's reliable", hello.delivery);
-            return Err(Refusal::Incompatible { what });
-        }
-        if hello.codec != self.codec {
-            let what = format!("the sender's codec is {}, the receiver's {}", hello.codec, self.codec);
-            return Err(Refusal::Incompatible { what });
-        }
-        if let (Some(theirs), Some(ours)) = (&hello.schema, &self.config.schema)
-            && theirs != ours
-        {
-            let what = format!("the sender's schema is {theirs}, the receiver's {ours}");
-            return Err(Refusal::Incompatible { what });
-        }
-        if hello.max_message > self.config.max_message as u64 {
-            let what = format!(
-                "the sender's messages may have {} bytes, the receiver's {}",
-                hello.max_message, self.config.max_message
-            );
-            return Err(Refusal::Incompatible { what });
-        }
-        Ok(())
+        let terms = Terms {
+            delivery: DeliveryMode::Reliable,
+            codec: &self.codec,
+            schema: self.config.schema.as_deref(),
+            max_message: Some(self.config.max_message as u64),
+        };
+        terms.check(hello)
     }
 
     /// Queues what arrived; the caller holds the session's lock, so that nothing overtakes it.

@@ -298,7 +298,7 @@ pub enum Refusal {
     /// As many sessions as are allowed, none of which can be forgotten; tried again with back-off.
     #[error("the receiving end has no room for another session")]
     Busy,
-    /// Codec, schema or message size do not fit.
+    /// Delivery, codec, schema or message size do not fit; see [`Terms`](super::Terms).
     #[error("incompatible: {what}")]
     Incompatible {
         /// What does not fit, and both sides' values.
