@@ -12,8 +12,7 @@ use ipc_testkit::{
 };
 use ipc_transport::{
     Bincode, ConnectOptions, Endpoint, Limits, Naming as _, ReadHalf, RuntimeDirectory, RuntimeNaming,
-    StaticNaming, TlsTransport, Transports, WriteHalf,
-    tls::{ClientConfig, Identity, Roots, ServerConfig},
+    StaticNaming, Transports, WriteHalf,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -149,24 +148,13 @@ async fn what_is_announced_takes_no_memory() {
     victim.succeeds().await;
 }
 
-/// A transport of nodes that verify each other, all with the same papers.
-fn encrypted() -> TlsTransport {
-    let authority = Authority::new("the world");
-    let issued = authority.issue(["127.0.0.1"]);
-    let identity = Identity::from_pem(issued.certificate, issued.key).unwrap();
-    let roots = Roots::from_pem(authority.pem()).unwrap();
-    let server = ServerConfig::builder(identity.clone()).verify_clients_against(roots.clone()).unwrap();
-    let client = ClientConfig::builder().verify_against(roots).unwrap().identity(identity);
-    TlsTransport::new().server(server.build().unwrap()).client(client.build().unwrap())
-}
-
 /// many more strangers who say nothing, or half a hello, than there may be unfinished handshakes: whoever has
 /// something to say is served, and the strangers are hung up on. With TLS they do not come as far as a hello. Threat 5.
 #[tokio::test]
 async fn a_crowd_of_silent_strangers_holds_nobody_up() {
     let limits = Limits::default().with_handshake_timeout(Duration::from_secs(3));
     assert_eq!(limits.max_handshakes, 64);
-    let tls = encrypted();
+    let tls = Authority::new("the world").mutual(["127.0.0.1"]);
     for at in ["tcp", "tls", "unix"] {
         let directory = TempDir::new().unwrap();
         let place = |name: &str| match at {

@@ -1,5 +1,9 @@
 //! Certificates for tests and examples, made at run time: none of them is worth keeping, or stealing.
 
+use ipc_transport::{
+    TlsTransport,
+    tls::{ClientConfig, Identity, Roots, ServerConfig},
+};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, date_time_ymd,
@@ -8,6 +12,8 @@ use rcgen::{
 /// A certificate authority of one test.
 ///
 /// # Examples
+///
+/// What [`mutual`](Self::mutual) makes, by hand:
 ///
 /// ```
 /// use ipc_testkit::certificates::Authority;
@@ -89,6 +95,20 @@ impl Authority {
         let key = new_key();
         let certificate = params.signed_by(&key, &self.issuer).expect("the parameters hold together");
         Issued { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    /// A transport with a fresh certificate for these names, which it shows both where it listens and where it dials, and
+    /// which trusts this authority alone: those of one authority verify each other.
+    pub fn mutual<N: Into<String>>(&self, names: impl IntoIterator<Item = N>) -> TlsTransport {
+        let issued = self.issue(names);
+        let identity = Identity::from_pem(issued.certificate, issued.key).expect("it was just issued");
+        let roots = Roots::from_pem(self.pem()).expect("it is a certificate");
+        let server = ServerConfig::builder(identity.clone()).verify_clients_against(roots.clone());
+        let client = ClientConfig::builder().verify_against(roots);
+        let (server, client) = (server.expect("there is a root"), client.expect("there is a root"));
+        TlsTransport::new()
+            .server(server.build().expect("the key fits"))
+            .client(client.identity(identity).build().expect("the key fits"))
     }
 }
 

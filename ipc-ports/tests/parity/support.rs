@@ -16,7 +16,6 @@ use ipc_testkit::{certificates::Authority, process::TempDir};
 use ipc_transport::{
     Endpoint, Error, ListenOptions, Listener, NameWatch, Naming, RuntimeDirectory, RuntimeNaming,
     StaticNaming, TlsTransport, Transports,
-    tls::{ClientConfig, Identity, Roots, ServerConfig},
 };
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -53,13 +52,7 @@ impl World {
 
     /// The same with everything encrypted, and both sides verified.
     pub(crate) fn tls() -> Self {
-        let authority = Authority::new("the world");
-        let issued = authority.issue(["127.0.0.1"]);
-        let identity = Identity::from_pem(issued.certificate, issued.key).unwrap();
-        let roots = Roots::from_pem(authority.pem()).unwrap();
-        let server = ServerConfig::builder(identity.clone()).verify_clients_against(roots.clone()).unwrap();
-        let client = ClientConfig::builder().verify_against(roots).unwrap().identity(identity);
-        let tls = TlsTransport::new().server(server.build().unwrap()).client(client.build().unwrap());
+        let tls = Authority::new("the world").mutual(["127.0.0.1"]);
         Self::table("tls://127.0.0.1:0", Some(tls))
     }
 

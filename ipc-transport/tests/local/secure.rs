@@ -6,7 +6,7 @@ use {
     ipc_testkit::certificates::Authority,
     ipc_transport::{
         TlsTransport,
-        tls::{ClientConfig, Identity, Roots, ServerConfig},
+        tls::{ClientConfig, Identity, ServerConfig},
     },
     std::time::Duration,
 };
@@ -16,7 +16,7 @@ use super::support::TempDir;
 /// Transports that know each other's certificates, made for this call.
 pub(crate) fn transports() -> Transports {
     #[cfg(feature = "tls")]
-    return Transports::default().with(mutual());
+    return Transports::default().with(patient(Authority::new("everybody's").mutual(["127.0.0.1"])));
     #[cfg(not(feature = "tls"))]
     Transports::default()
 }
@@ -37,23 +37,10 @@ pub(crate) fn places(directory: &TempDir) -> Vec<Endpoint> {
 }
 
 #[cfg(feature = "tls")]
-fn identity(authority: &Authority) -> Identity {
-    let issued = authority.issue(["127.0.0.1"]);
-    Identity::from_pem(issued.certificate, issued.key).unwrap()
-}
-
-#[cfg(feature = "tls")]
-fn mutual() -> TlsTransport {
-    let authority = Authority::new("everybody's");
-    let roots = || Roots::from_pem(authority.pem()).unwrap();
-    let server = ServerConfig::builder(identity(&authority)).verify_clients_against(roots()).unwrap();
-    let client = ClientConfig::builder().verify_against(roots()).unwrap().identity(identity(&authority));
-    patient(TlsTransport::new().server(server.build().unwrap()).client(client.build().unwrap()))
-}
-
-#[cfg(feature = "tls")]
 fn open() -> TlsTransport {
-    let server = ServerConfig::builder(identity(&Authority::new("its own")));
+    let issued = Authority::new("its own").issue(["127.0.0.1"]);
+    let identity = Identity::from_pem(issued.certificate, issued.key).unwrap();
+    let server = ServerConfig::builder(identity);
     let server = server.dangerous().without_client_certificates().build().unwrap();
     let client = ClientConfig::builder().dangerous().without_verification().build().unwrap();
     patient(TlsTransport::new().server(server).client(client))
