@@ -23,12 +23,18 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// How long a started frame may go without progress. 30 s.
     pub frame_timeout: Duration,
-    /// How many unfinished handshakes a listener of a node holds before it stops accepting. 64.
+    /// How many unfinished handshakes a listener of a node holds. 64; 0 counts as 1.
+    ///
+    /// A handshake is unfinished until a complete hello is there. With so many of them the node stops accepting, and the
+    /// system's backlog holds whoever else dials. It goes on when one of them finishes or fails, or when the oldest reaches
+    /// [`handshake_eviction_age`](Self::handshake_eviction_age): that one is hung up on, and the next is accepted. So a crowd
+    /// that says nothing slows others down, and never keeps them out for good.
     ///
     /// Nodes keep to it (`ipc-ports`). A [`Listener`](crate::Listener) alone counts nothing: who accepts from one has to
     /// bound what is accepted and not established.
     pub max_handshakes: usize,
-    /// The age that makes an unfinished handshake without a complete hello evictable. 250 ms. Nodes keep to it as well.
+    /// The age at which an unfinished handshake may be hung up on to make room, see
+    /// [`max_handshakes`](Self::max_handshakes). 250 ms: many round trips of a network.
     pub handshake_eviction_age: Duration,
     /// Bytes that all receivers of a process may hold or promise beyond their floors. 64 MiB.
     pub receive_budget: usize,
