@@ -32,4 +32,3 @@ fn random_bits() -> u128 {
         Err(_) => u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..)),
     }
 }
-

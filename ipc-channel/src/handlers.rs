@@ -39,7 +39,7 @@ use ipc_pipeline::CapacityError;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use counters::HandlerCounters;
-pub(crate) use dispatch::{Dispatched, Dispatcher};
+pub(crate) use dispatch::Dispatcher;
 pub use respond::DuplicateResponder;
 pub(crate) use respond::{RespondError, Responder};
 pub use stream::EventStream;

@@ -1,8 +1,6 @@
 //! Channels between processes.
 
 mod event;
-// The allowance goes when the events use it.
-#[allow(dead_code, unused_imports, reason = "used by events as it comes")]
 mod handlers;
 mod payload;
 mod subscription;

@@ -21,8 +21,8 @@ use tokio::{
 };
 
 use super::{
-    AttemptFailed, CallError, ClientConfig, Closing, ConnectError, Directory, DisconnectReason, EmitError, GaveUp,
-    Reply, RetryPolicy,
+    AttemptFailed, CallError, ClientConfig, Closing, ConnectError, Directory, DisconnectReason, EmitError,
+    GaveUp, Reply, RetryPolicy,
     config::Resolved,
     core::Core,
     error::check_name,
@@ -262,6 +262,15 @@ impl Client {
         self.shared.peer.core.handlers.stream(name, capacity)
     }
 
+    /// Every event as a stream, whatever its name is, undecoded; otherwise as [`events`](Self::events).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn all_events(&self, capacity: usize) -> Result<EventStream<Payload, Reply>, CapacityError> {
+        self.shared.peer.core.handlers.stream_any(capacity)
+    }
+
     /// Removes all handlers and streams of the events of this name; how many there were.
     pub fn remove_all(&self, name: &str) -> usize {
         self.shared.peer.core.handlers.remove_all(name)
@@ -273,11 +282,7 @@ impl Client {
     /// # Errors
     ///
     /// The name has a handler of requests already.
-    pub fn respond<T, R, E, F, Fut>(
-        &self,
-        name: &str,
-        handler: F,
-    ) -> Result<Subscription, DuplicateResponder>
+    pub fn respond<T, R, E, F, Fut>(&self, name: &str, handler: F) -> Result<Subscription, DuplicateResponder>
     where
         T: DeserializeOwned + Send + 'static,
         R: Serialize + 'static,
@@ -440,8 +445,7 @@ impl Client {
     {
         check_name(name)?;
         let peer = &self.shared.peer;
-        let encode =
-            |id| peer.encode(&Message::Broadcast { id, include_self, name, payload: &[] }, value);
+        let encode = |id| peer.encode(&Message::Broadcast { id, include_self, name, payload: &[] }, value);
         let answer = peer.call(encode, deadline).await?;
         let clients = answer.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
         clients.ok_or_else(|| CallError::Rejected { what: "an answer without a count".to_owned() })

@@ -222,6 +222,15 @@ impl Server {
         self.shared.core.handlers.stream(name, capacity)
     }
 
+    /// Every event as a stream, whatever its name is, undecoded; otherwise as [`events`](Self::events).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn all_events(&self, capacity: usize) -> Result<EventStream<Payload, Reply>, CapacityError> {
+        self.shared.core.handlers.stream_any(capacity)
+    }
+
     /// Removes all handlers and streams of the events of this name; how many there were.
     pub fn remove_all(&self, name: &str) -> usize {
         self.shared.core.handlers.remove_all(name)
@@ -236,11 +245,7 @@ impl Server {
     /// # Errors
     ///
     /// The name has a handler of requests already.
-    pub fn respond<T, R, E, F, Fut>(
-        &self,
-        name: &str,
-        handler: F,
-    ) -> Result<Subscription, DuplicateResponder>
+    pub fn respond<T, R, E, F, Fut>(&self, name: &str, handler: F) -> Result<Subscription, DuplicateResponder>
     where
         T: DeserializeOwned + Send + 'static,
         R: Serialize + 'static,

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 
 use crate::support::{Place, client, endpoints, named, server, soon};
@@ -42,7 +41,8 @@ async fn an_event_for_one_client_reaches_that_one_alone() {
     }
     world.emit("b", "note", &1_u32).await.unwrap();
     world.emit(c.id(), "note", &2_u32).await.unwrap();
-    let mut both = [soon("the first", heard.recv()).await.unwrap(), soon("the second", heard.recv()).await.unwrap()];
+    let mut both =
+        [soon("the first", heard.recv()).await.unwrap(), soon("the second", heard.recv()).await.unwrap()];
     both.sort_unstable();
     assert_eq!(both, [("b", 1), ("c", 2)]);
     for client in [a, b, c] {
