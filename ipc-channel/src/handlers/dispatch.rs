@@ -14,7 +14,7 @@ use ipc_transport::DecodeError;
 use super::{
     Context, Handlers,
     caught::Panicked,
-    runner::{Arrival, Handler, Run, Started},
+    runner::{Arrival, Run, Started},
     table::{List, Table},
 };
 use crate::{PayloadCodec, event::Meta, subscription::Registry};

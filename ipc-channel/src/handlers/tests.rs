@@ -13,6 +13,7 @@ use tokio::{
     task::yield_now,
 };
 
+use super::dispatch::Dispatched;
 use super::*;
 use crate::{PayloadCodec, event::Meta};
 
