@@ -11,12 +11,14 @@ mod lifecycle;
 mod message;
 mod native;
 pub mod node_ipc;
+mod outlet;
 mod peer;
+mod plain;
 mod reply;
 mod server;
 
 pub use client::{Client, ClientCounters, ClientStatus};
-pub use config::{ClientConfig, RetryPolicy, ServerConfig};
+pub use config::{ClientConfig, NodeIpc, RetryPolicy, ServerConfig, Wire};
 pub use core::Directory;
 pub use error::{CallError, ConnectError, EmitError};
 pub use lifecycle::{AttemptFailed, Closing, Departure, DisconnectReason, GaveUp, Undelivered};

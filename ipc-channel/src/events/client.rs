@@ -2,12 +2,15 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use ipc_pipeline::{
-    CapacityError,
+    CapacityError, Sender,
     protocol::{Hello, SessionId},
     trunk::{self, DialError, TrunkDriver, TrunkEnd},
 };
@@ -27,12 +30,14 @@ use super::{
     core::Core,
     error::check_name,
     hooks::Hooks,
-    lifecycle::reason_of,
+    lifecycle::{reason_of, reason_of_plain},
     message::Message,
     native::{LANES, Native, Side},
+    outlet::Outlet,
     peer::Peer,
+    plain::{Arrived, Cutting, Outbox, Plain, arrivals},
     random_bits, reply,
-    server::{close_links, codec_id},
+    server::codec_id,
 };
 use crate::{DuplicateResponder, Event, EventStream, HandlerCounters, Payload, Subscription};
 
@@ -100,6 +105,15 @@ struct Shared {
     attempt_failed: Arc<Hooks<AttemptFailed>>,
     gave_up: Arc<Hooks<GaveUp>>,
     destroyed: Arc<Hooks<()>>,
+    /// Nothing more is accepted: with nothing left to deliver there is no reason to connect again.
+    closing: AtomicBool,
+}
+
+/// What a client has where the wire has no links.
+struct PlainSide {
+    outbox: Outbox,
+    arrived: Sender<Arrived>,
+    cutting: Cutting,
 }
 
 /// What the client's task is to do.
@@ -129,10 +143,20 @@ impl Client {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let config = config.started();
         let place = config.resolve()?;
-        let core = Core::new(config.tuning.clone(), false);
-        let (wire, inlets) = Native::new(Side::Client, &config.tuning)?;
-        let peer = Peer::new(Arc::from(config.server.as_str()), None, core, wire);
-        peer.start(inlets);
+        let core = Core::new(&config.server, config.tuning.clone(), false);
+        let id: Arc<str> = Arc::from(config.server.as_str());
+        let (peer, plain) = if let Some(cutting) = core.cutting() {
+            let (wire, outbox) = Plain::new(&config.tuning, core.max_pending())?;
+            let peer = Peer::new(id, None, core, Outlet::Plain(wire));
+            let (arrived, taken) = arrivals();
+            peer.start_plain(taken);
+            (peer, Some(PlainSide { outbox, arrived, cutting }))
+        } else {
+            let (wire, inlets) = Native::new(Side::Client, &config.tuning)?;
+            let peer = Peer::new(id, None, core, Outlet::Native(wire));
+            peer.start(inlets);
+            (peer, None)
+        };
         let shared = Arc::new(Shared {
             place,
             session: SessionId::from_bits(random_bits()),
@@ -146,9 +170,10 @@ impl Client {
             attempt_failed: Hooks::new(),
             gave_up: Hooks::new(),
             destroyed: Hooks::new(),
+            closing: AtomicBool::new(false),
             config,
         });
-        let task = Some(runtime.spawn(run(shared.clone())));
+        let task = Some(runtime.spawn(run(shared.clone(), plain)));
         Ok(Self { shared, task, runtime })
     }
 
@@ -353,7 +378,7 @@ impl Client {
     where
         T: Serialize + Sync + ?Sized,
     {
-        let frame = self.shared.peer.encode_event(name, value)?;
+        let frame = self.shared.peer.core.encode_event(name, Some(value))?;
         self.shared.peer.wire.event(frame).await
     }
 
@@ -366,7 +391,7 @@ impl Client {
     where
         T: Serialize + ?Sized,
     {
-        self.shared.peer.wire.try_event(self.shared.peer.encode_event(name, value)?)
+        self.shared.peer.wire.try_event(self.shared.peer.core.encode_event(name, Some(value))?)
     }
 
     /// Has the server send an event to another client, by id or name; returns when it is accepted for that client.
@@ -559,8 +584,9 @@ impl Client {
     /// Dropping the future drops the client.
     pub async fn close(mut self, deadline: Duration) -> Result<(), Closing> {
         let until = Instant::now() + deadline.min(Duration::from_secs(60 * 60 * 24 * 365));
+        self.shared.closing.store(true, Ordering::Relaxed);
         self.shared.peer.post(&Message::Goodbye);
-        let undelivered = close_links(&self.shared.peer, until).await;
+        let undelivered = self.shared.peer.wire.close(until).await;
         self.end().await;
         if undelivered > 0 { Err(Closing { undelivered }) } else { Ok(()) }
     }
@@ -576,7 +602,7 @@ impl Client {
 
     async fn end(&mut self) {
         self.shared.order.send_replace(Order::End);
-        self.shared.peer.wire.slot.clear();
+        self.shared.peer.wire.cut();
         if let Some(task) = self.task.take() {
             let _ = task.await;
         }
@@ -590,11 +616,11 @@ impl Drop for Client {
         let Some(task) = self.task.take() else { return };
         let shared = self.shared.clone();
         self.runtime.spawn(async move {
+            shared.closing.store(true, Ordering::Relaxed);
             shared.peer.post(&Message::Goodbye);
-            let until = Instant::now() + Duration::from_secs(1);
-            let _ = close_links(&shared.peer, until).await;
+            let _ = shared.peer.wire.close(Instant::now() + Duration::from_secs(1)).await;
             shared.order.send_replace(Order::End);
-            shared.peer.wire.slot.clear();
+            shared.peer.wire.cut();
             let _ = task.await;
             shared.peer.retire();
         });
@@ -643,8 +669,12 @@ impl Shared {
             Ok(connection) => connection.map_err(ConnectError::Transport)?,
             Err(_) => return Err(ConnectError::NoServer { what: "no connection in time".to_owned() }),
         };
-        let remote = connection.info().remote.clone();
         let info = connection.info().clone();
+        let remote = info.remote.clone();
+        if self.peer.wire.native().is_none() {
+            let epoch = self.peer.connected(number, info).expect("attempts are numbered upwards");
+            return Ok(Connected { driver: Driver::Plain(connection), remote, epoch });
+        }
         let mut hello = Hello::new(self.session, codec_id(config.tuning.codec));
         hello.attempt = number;
         hello.from_process = config.name.clone().unwrap_or_default();
@@ -657,8 +687,10 @@ impl Shared {
         match trunk::dial(connection, hello, LANES, limit).await {
             Ok((trunk, driver, _)) => {
                 let epoch = self.peer.connected(number, info).expect("attempts are numbered upwards");
-                self.peer.wire.attach(&trunk);
-                Ok(Connected { driver, remote, epoch })
+                if let Some(native) = self.peer.wire.native() {
+                    native.attach(&trunk);
+                }
+                Ok(Connected { driver: Driver::Trunk(driver), remote, epoch })
             }
             Err(DialError::Refused(refusal)) => Err(ConnectError::Refused(refusal)),
             Err(error) => Err(ConnectError::NoServer { what: error.to_string() }),
@@ -668,13 +700,18 @@ impl Shared {
 
 /// A connection that was made.
 struct Connected {
-    driver: TrunkDriver,
+    driver: Driver,
     remote: Endpoint,
     epoch: u64,
 }
 
+enum Driver {
+    Plain(Connection),
+    Trunk(TrunkDriver),
+}
+
 /// Keeps the client connected until it is told to end, or gives up.
-async fn run(shared: Arc<Shared>) {
+async fn run(shared: Arc<Shared>, mut plain: Option<PlainSide>) {
     let mut watch = match &shared.place {
         Resolved::Naming(naming) => naming.watch(&shared.config.server).ok(),
         Resolved::Endpoint(_) => None,
@@ -692,7 +729,7 @@ async fn run(shared: Arc<Shared>) {
             Ok(connected) => {
                 failed = 0;
                 retries.connected(&connected.remote);
-                serve(&shared, connected).await;
+                serve(&shared, connected, plain.as_mut()).await;
                 None
             }
             Err(error) => {
@@ -705,7 +742,8 @@ async fn run(shared: Arc<Shared>) {
             }
         };
         let order = *shared.order.borrow();
-        if order == Order::End {
+        let closing = shared.closing.load(Ordering::Relaxed);
+        if order == Order::End || closing && shared.peer.wire.pending() == 0 {
             break None;
         }
         match error {
@@ -749,19 +787,34 @@ async fn run(shared: Arc<Shared>) {
 }
 
 /// One connection, until it is gone.
-async fn serve(shared: &Arc<Shared>, connected: Connected) {
+async fn serve(shared: &Arc<Shared>, connected: Connected, plain: Option<&mut PlainSide>) {
     let Connected { driver, epoch, .. } = connected;
     shared.counts().0 += 1;
-    // The lanes move while the handlers of the connect run.
-    let driver = tokio::spawn(driver);
     let peer = &shared.peer;
-    shared.ran(shared.connected.run(Reply::new(peer.clone())).await);
-    shared.status.send_replace(ClientStatus::Connected);
-    peer.open(epoch);
-    let end = driver.await.unwrap_or(TrunkEnd::Cut);
+    let opening = async {
+        shared.ran(shared.connected.run(Reply::new(peer.clone())).await);
+        shared.status.send_replace(ClientStatus::Connected);
+        peer.open(epoch);
+    };
+    // Bytes move while the handlers of the connect run.
+    let reason = match (driver, plain) {
+        (Driver::Trunk(driver), _) => {
+            let driver = tokio::spawn(driver);
+            opening.await;
+            reason_of(peer, &driver.await.unwrap_or(TrunkEnd::Cut))
+        }
+        (Driver::Plain(connection), Some(PlainSide { outbox, arrived, cutting })) => {
+            let limits = &shared.config.tuning.limits;
+            let malformed = &peer.core.counters.malformed;
+            let driving = outbox.drive(connection, cutting, limits, arrived, malformed);
+            let ((), end) = tokio::join!(opening, driving);
+            reason_of_plain(&end)
+        }
+        (Driver::Plain(_), None) => unreachable!("a client of such a wire has what it needs"),
+    };
     peer.disconnected(epoch);
     shared.status.send_replace(ClientStatus::Connecting);
-    shared.ran(shared.disconnected.run(reason_of(peer, &end)).await);
+    shared.ran(shared.disconnected.run(reason).await);
 }
 
 /// Completes when the server's name has appeared, where the naming can tell.

@@ -12,14 +12,91 @@ use ipc_transport::{
     RuntimeDirectory, RuntimeNaming, Transport, Transports,
 };
 
+use super::node_ipc::{Catalogue, Delimiter, Profile};
 use crate::PayloadCodec;
 
 /// The domain when none is set.
 const DOMAIN: &str = "ipc-channel";
 
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub enum Wire {
+    /// Our own: links on lanes, so that what was accepted survives lost connections; with requests, names and relays.
+    #[default]
+    Native,
+    /// That of node-ipc: events as JSON, without acks. What was written to a connection that breaks may be lost.
+    NodeIpc(NodeIpc),
+    /// None at all: bytes as they come, both ways, without acks.
+    Raw,
+}
+
+impl Wire {
+    /// That of node-ipc with its defaults.
+    #[must_use]
+    pub fn node_ipc() -> Self {
+        Self::NodeIpc(NodeIpc::default())
+    }
+}
+
+/// How the wire of node-ipc is spoken.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct NodeIpc {
+    /// What ends a frame. A form feed, as node-ipc has it; both sides must have the same.
+    pub delimiter: Delimiter,
+    /// What is let through, in both directions. All that node-ipc 9.2.1 takes, by default.
+    pub profile: Profile,
+    /// Whether a server takes the member `id` of an event's data for the name of the client, as node-ipc 9.2.1 does. Off:
+    /// anybody can claim any name by it. The first name that a connection claims stays, and one that is taken is not given.
+    pub identify_peer: bool,
+    /// What a server says of its events when it is asked, and to each client first, if `greets` is set. Nothing by default.
+    pub catalogue: Option<Arc<Catalogue>>,
+    /// Whether a server says its catalogue to each client before anything else, as node-ipc 0.9 does. Off.
+    pub greets: bool,
+}
+
+impl NodeIpc {
+    /// Sets [`NodeIpc::delimiter`].
+    #[must_use]
+    pub fn with_delimiter(mut self, delimiter: Delimiter) -> Self {
+        self.delimiter = delimiter;
+        self
+    }
+
+    /// Sets [`NodeIpc::profile`].
+    #[must_use]
+    pub fn with_profile(mut self, profile: Profile) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    /// Sets [`NodeIpc::identify_peer`].
+    #[must_use]
+    pub fn with_identify_peer(mut self, identify_peer: bool) -> Self {
+        self.identify_peer = identify_peer;
+        self
+    }
+
+    /// Sets [`NodeIpc::catalogue`].
+    #[must_use]
+    pub fn with_catalogue(mut self, catalogue: Catalogue) -> Self {
+        self.catalogue = Some(Arc::new(catalogue));
+        self
+    }
+
+    /// Sets [`NodeIpc::greets`].
+    #[must_use]
+    pub fn with_greeting(mut self, greets: bool) -> Self {
+        self.greets = greets;
+        self
+    }
+}
+
 /// What both kinds of ends have in common.
 #[derive(Debug, Clone)]
 pub(super) struct Tuning {
+    pub(super) wire: Wire,
     pub(super) codec: PayloadCodec,
     pub(super) capacity: NonZeroUsize,
     pub(super) broadcast_capacity: NonZeroUsize,
@@ -37,6 +114,7 @@ impl Default for Tuning {
     fn default() -> Self {
         let usual = NonZeroUsize::new(1024).expect("1,024 is not zero");
         Self {
+            wire: Wire::Native,
             codec: PayloadCodec::Bincode,
             capacity: usual,
             broadcast_capacity: usual,
@@ -98,6 +176,9 @@ impl Tuning {
     }
 
     fn started(&mut self) {
+        if matches!(self.wire, Wire::NodeIpc(_)) {
+            self.codec = PayloadCodec::Json;
+        }
         let usual = Limits::default();
         let (whole, foreign) = (self.limits.receive_budget, self.limits.foreign_receive_budget);
         let is_usual = (whole, foreign) == (usual.receive_budget, usual.foreign_receive_budget);
@@ -161,7 +242,14 @@ macro_rules! common_setters {
             self
         }
 
-        /// How values are encoded. [`PayloadCodec::Bincode`] by default; both sides must have the same.
+        /// What is spoken. [`Wire::Native`] by default; both sides must speak the same.
+        pub fn wire(mut self, wire: Wire) -> Self {
+            self.tuning.wire = wire;
+            self
+        }
+
+        /// How values are encoded on the native wire. [`PayloadCodec::Bincode`] by default; both sides must have the same.
+        /// The wire of node-ipc has [`PayloadCodec::Json`] always.
         pub fn codec(mut self, codec: PayloadCodec) -> Self {
             self.tuning.codec = codec;
             self

@@ -4,21 +4,29 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::{
     CallError, EmitError, Reply,
-    config::Tuning,
+    config::{NodeIpc, Tuning, Wire},
+    error::check_name,
     frame::Frame,
+    hooks::Hooks,
     message::Message,
+    node_ipc,
     peer::{Counters, Peer},
+    plain::Cutting,
 };
 use crate::handlers::{Handlers, RespondError};
+
+/// Room of a frame of JSON at first.
+const FIRST_ROOM: usize = 128;
 
 /// Room that an answer leaves for what stands before it.
 const ANSWER_HEAD: usize = 16;
@@ -28,6 +36,13 @@ const MAX_TELLERS: usize = 1024;
 
 pub(super) struct Core {
     pub(super) handlers: Arc<Handlers<Reply>>,
+    /// Of the raw wire: who gets the bytes.
+    pub(super) bytes: Arc<Hooks<(Bytes, Reply)>>,
+    /// The server's id.
+    pub(super) id: Arc<str>,
+    /// A client has asked what the server tells and listens to: the answer is not a greeting.
+    asks_for_events: AtomicBool,
+    format: Format,
     pub(super) tuning: Tuning,
     pub(super) counters: Counters,
     pub(super) hangs_up_on_panic: bool,
@@ -37,6 +52,13 @@ pub(super) struct Core {
     tellers: Mutex<HashMap<Box<str>, Arc<str>>>,
     /// Of a client: where its server wants it to go, and how often it said so.
     pub(super) moved: watch::Sender<(u64, String)>,
+}
+
+/// How events become bytes.
+enum Format {
+    Native,
+    NodeIpc(Box<(node_ipc::Writer, NodeIpc)>),
+    Raw,
 }
 
 /// Who and what is there.
@@ -52,9 +74,22 @@ pub struct Directory {
 }
 
 impl Core {
-    pub(super) fn new(tuning: Tuning, hangs_up_on_panic: bool) -> Arc<Self> {
+    pub(super) fn new(id: &str, tuning: Tuning, hangs_up_on_panic: bool) -> Arc<Self> {
+        let format = match &tuning.wire {
+            Wire::Native => Format::Native,
+            Wire::NodeIpc(wire) => {
+                let max = tuning.limits.max_message;
+                let writer = node_ipc::Writer::new(&wire.delimiter, wire.profile.clone(), max);
+                Format::NodeIpc(Box::new((writer, wire.clone())))
+            }
+            Wire::Raw => Format::Raw,
+        };
         Arc::new(Self {
             handlers: Handlers::new(),
+            bytes: Hooks::new(),
+            id: Arc::from(id),
+            asks_for_events: AtomicBool::new(false),
+            format,
             tuning,
             counters: Counters::default(),
             hangs_up_on_panic,
@@ -62,6 +97,89 @@ impl Core {
             tellers: Mutex::default(),
             moved: watch::Sender::new((0, String::new())),
         })
+    }
+
+    /// One event, as it travels; without a value there is no data in it, or nothing but the unit.
+    pub(super) fn encode_event<T>(&self, name: &str, value: Option<&T>) -> Result<Frame, EmitError>
+    where
+        T: Serialize + ?Sized,
+    {
+        match &self.format {
+            Format::Native => {
+                check_name(name)?;
+                let head = Message::Event { name, from: "", payload: &[] };
+                let max = self.tuning.limits.max_message;
+                let codec = self.tuning.codec;
+                Ok(Frame::build(max, |out| {
+                    head.encode_head(out)?;
+                    match value {
+                        Some(value) => codec.encode(value, out),
+                        None => codec.encode(&(), out),
+                    }
+                })?)
+            }
+            Format::NodeIpc(wire) => {
+                let mut bytes = Vec::with_capacity(FIRST_ROOM);
+                wire.0.encode(name, value, &mut bytes)?;
+                Ok(Frame::Shared(Bytes::from(bytes)))
+            }
+            Format::Raw => Err(EmitError::Unsupported { what: "events: it carries bytes" }),
+        }
+    }
+
+    /// Bytes, as they travel on the raw wire.
+    pub(super) fn encode_bytes(&self, bytes: Bytes) -> Result<Frame, EmitError> {
+        match &self.format {
+            Format::Raw => Ok(Frame::Shared(bytes)),
+            _ => Err(EmitError::Unsupported { what: "bare bytes: it carries events" }),
+        }
+    }
+
+    /// How what arrives is cut, where the wire has no links.
+    pub(super) fn cutting(&self) -> Option<Cutting> {
+        match &self.format {
+            Format::Native => None,
+            Format::NodeIpc(wire) => {
+                Some(Cutting::Frames(wire.1.delimiter.clone(), wire.1.profile.clone()))
+            }
+            Format::Raw => Some(Cutting::Raw),
+        }
+    }
+
+    /// Bytes that may wait for a peer before it is given up.
+    pub(super) fn max_pending(&self) -> Option<usize> {
+        self.node_ipc().and_then(|wire| wire.profile.guard()).map(|guard| guard.max_pending)
+    }
+
+    /// What a server of node-ipc 0.9 says before anything else.
+    pub(super) fn greeting(&self) -> Option<Frame> {
+        let Format::NodeIpc(wire) = &self.format else { return None };
+        let catalogue = wire.1.catalogue.as_ref().filter(|_| wire.1.greets)?;
+        let mut bytes = Vec::new();
+        catalogue.greet(&self.id, &wire.0, &mut bytes).ok()?;
+        Some(Frame::Shared(Bytes::from(bytes)))
+    }
+
+    pub(super) fn ask_for_events(&self) {
+        self.asks_for_events.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn asks_for_events(&self) -> bool {
+        self.asks_for_events.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn node_ipc(&self) -> Option<&NodeIpc> {
+        match &self.format {
+            Format::NodeIpc(wire) => Some(&wire.1),
+            _ => None,
+        }
+    }
+
+    pub(super) fn node_ipc_writer(&self) -> Option<&node_ipc::Writer> {
+        match &self.format {
+            Format::NodeIpc(wire) => Some(&wire.0),
+            _ => None,
+        }
     }
 
     /// Makes it a server's.
@@ -209,11 +327,22 @@ impl Roster {
         }
         here.by_session.insert(session, peer.clone());
         here.by_label.insert(peer.id.clone(), Arc::downgrade(&peer));
-        if let Some(name) = &peer.name {
+        if let Some(name) = peer.name() {
             here.by_label.insert(name.clone(), Arc::downgrade(&peer));
         }
         here.list_anew();
         Ok((peer, replaced))
+    }
+
+    /// Gives a client that has none this name, unless somebody has it already.
+    pub(super) fn give_name(&self, peer: &Arc<Peer>, name: &str) {
+        let mut here = self.lock();
+        if here.by_label.get(name).is_none_or(|holder| holder.strong_count() == 0) {
+            let name: Arc<str> = Arc::from(name);
+            if peer.set_name(name.clone()) {
+                here.by_label.insert(name, Arc::downgrade(peer));
+            }
+        }
     }
 
     /// Somebody goes for good; `false` when it was gone already.

@@ -3,7 +3,10 @@
 use ipc_pipeline::{SendErrorReason, protocol::Refusal};
 use ipc_transport::{DecodeError, EncodeError};
 
-use super::message::{MAX_NAME, MAX_TEXT, cut};
+use super::{
+    message::{MAX_NAME, MAX_TEXT, cut},
+    node_ipc::WireError,
+};
 
 /// Why an event was not accepted. Nothing of it was sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +52,10 @@ pub enum EmitError {
         /// What it cannot.
         what: &'static str,
     },
+    /// The wire's own rules forbid it: a name that is reserved or not allowed, a delimiter within the frame, too much
+    /// that waits.
+    #[error("the wire's rules forbid it")]
+    Wire(#[source] WireError),
 }
 
 /// Why a call has no answer; each way of failing is a variant of its own, and none of them is a hang.
@@ -153,6 +160,17 @@ impl From<EncodeError> for EmitError {
         match error {
             EncodeError::TooLarge { len, max } => Self::TooLarge { len, max },
             error => Self::Encode(error),
+        }
+    }
+}
+
+impl From<WireError> for EmitError {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::Encode(error) => error.into(),
+            WireError::TooLarge { len, max } => Self::TooLarge { len, max },
+            WireError::NameTooLong { len, max } => Self::NameTooLong { len, max },
+            error => Self::Wire(error),
         }
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use ipc_pipeline::trunk::TrunkEnd;
 
-use super::{ConnectError, peer::Peer};
+use super::{ConnectError, node_ipc::WireError, peer::Peer, plain::PlainEnd};
 
 /// Why a connection is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DisconnectReason {
     /// The peer was closed in good order and will not come back by itself.
@@ -18,6 +18,8 @@ pub enum DisconnectReason {
     Lost,
     /// The peer broke the protocol.
     Protocol,
+    /// A rule of the wire was broken, which ends a connection: a limit, or the format itself.
+    Wire(WireError),
 }
 
 /// A client whose connection is gone.
@@ -81,8 +83,16 @@ pub struct Closing {
 }
 
 impl Departure {
-    pub(super) fn of(peer: &Peer, end: &TrunkEnd) -> Self {
-        Self { id: peer.id.clone(), name: peer.name.clone(), reason: reason_of(peer, end) }
+    pub(super) fn of(peer: &Peer, reason: DisconnectReason) -> Self {
+        Self { id: peer.id.clone(), name: peer.name().cloned(), reason }
+    }
+}
+
+pub(super) fn reason_of_plain(end: &PlainEnd) -> DisconnectReason {
+    match end {
+        PlainEnd::Cut => DisconnectReason::Cut,
+        PlainEnd::HangUp => DisconnectReason::Lost,
+        PlainEnd::Wire(error) => DisconnectReason::Wire(error.clone()),
     }
 }
 

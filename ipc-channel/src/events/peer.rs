@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -22,10 +22,12 @@ use super::{
     CallError, EmitError, Reply,
     calls::{Answered, Calls, Ended, Waiter},
     core::Core,
-    error::check_name,
     frame::Frame,
-    message::Message,
-    native::{Inlets, Native},
+    message::{MAX_NAME, Message},
+    native::Inlets,
+    node_ipc::{Envelope, Introspection},
+    outlet::Outlet,
+    plain::Arrived,
 };
 use crate::event::Meta;
 
@@ -33,9 +35,9 @@ use crate::event::Meta;
 pub(super) struct Peer {
     /// 32 hexadecimal digits for a client; the server's own id for a server.
     pub(super) id: Arc<str>,
-    pub(super) name: Option<Arc<str>>,
+    name: OnceLock<Arc<str>>,
     pub(super) core: Arc<Core>,
-    pub(super) wire: Native,
+    pub(super) wire: Outlet,
     pub(super) calls: Calls,
     state: Mutex<State>,
     /// Events are handed out only while it is open: not before the handlers of the connect have run.
@@ -56,7 +58,8 @@ struct State {
 }
 
 impl Peer {
-    pub(super) fn new(id: Arc<str>, name: Option<Arc<str>>, core: Arc<Core>, wire: Native) -> Arc<Self> {
+    pub(super) fn new(id: Arc<str>, name: Option<Arc<str>>, core: Arc<Core>, wire: Outlet) -> Arc<Self> {
+        let name = name.map(OnceLock::from).unwrap_or_default();
         let calls = Calls::new(core.tuning.max_calls, core.tuning.max_in_flight);
         Arc::new(Self { id, name, core, wire, calls, state: Mutex::default(), gate: Gate::default() })
     }
@@ -67,7 +70,16 @@ impl Peer {
 
     /// What others call it: its name, or else its id.
     pub(super) fn label(&self) -> &Arc<str> {
-        self.name.as_ref().unwrap_or(&self.id)
+        self.name().unwrap_or(&self.id)
+    }
+
+    pub(super) fn name(&self) -> Option<&Arc<str>> {
+        self.name.get()
+    }
+
+    /// `false` when it has one already.
+    pub(super) fn set_name(&self, name: Arc<str>) -> bool {
+        self.name.set(name).is_ok()
     }
 
     pub(super) fn identity(&self) -> PeerIdentity {
@@ -91,6 +103,11 @@ impl Peer {
         let events = tokio::spawn(take_events(self.clone(), inlets.events));
         let control = tokio::spawn(take_control(self.clone(), inlets.control));
         self.lock().tasks = vec![events.abort_handle(), control.abort_handle()];
+    }
+
+    /// As [`start`](Self::start), where the wire has no links; the task ends by itself when nothing arrives any more.
+    pub(super) fn start_plain(self: &Arc<Self>, arrivals: ipc_pipeline::Receiver<Arrived>) {
+        tokio::spawn(take_arrivals(self.clone(), arrivals));
     }
 
     /// A connection is there, and this its epoch; events wait until [`open`](Self::open). `None` when a newer attempt of
@@ -142,7 +159,7 @@ impl Peer {
     /// It is of no interest any more: its tasks end, and whoever waits hears of it.
     pub(super) fn retire(&self) {
         let tasks = std::mem::take(&mut self.lock().tasks);
-        self.wire.slot.clear();
+        self.wire.cut();
         self.fail_calls(&CallError::Disconnected);
         for ended in self.calls.cancel_in_flight() {
             pass_on(ended);
@@ -170,14 +187,6 @@ impl Peer {
             codec.encode(value, out)
         };
         Ok(Frame::build(self.core.tuning.limits.max_message, write)?)
-    }
-
-    pub(super) fn encode_event<T>(&self, name: &str, value: &T) -> Result<Frame, EmitError>
-    where
-        T: Serialize + ?Sized,
-    {
-        check_name(name)?;
-        self.encode(&Message::Event { name, from: "", payload: &[] }, value)
     }
 
     /// Puts a message of ours on the control lane without waiting.
@@ -283,10 +292,77 @@ async fn take_events(peer: Arc<Peer>, mut events: Receiver<Frame>) {
                 let codec = core.tuning.codec;
                 let outcome = dispatcher.dispatch(name, codec, payload, meta, &reply).await;
                 if outcome.panicked > 0 && core.hangs_up_on_panic {
-                    peer.wire.slot.clear();
+                    peer.wire.cut();
                 }
             }
             _ => peer.broke_the_protocol(),
+        }
+    }
+}
+
+/// Hands what arrives on a wire without links to its handlers, one after the other.
+async fn take_arrivals(peer: Arc<Peer>, mut arrivals: ipc_pipeline::Receiver<Arrived>) {
+    let core = peer.core.clone();
+    let mut dispatcher = core.handlers.dispatcher();
+    let reply = Reply::new(peer.clone());
+    while let Ok(arrived) = arrivals.recv().await {
+        peer.gate.pass().await;
+        match arrived {
+            Arrived::Bytes(bytes) => {
+                let panicked = core.bytes.run((bytes, reply.clone())).await;
+                core.counters.hooks_panicked.fetch_add(panicked, Ordering::Relaxed);
+            }
+            Arrived::Event(frame) => {
+                if peer.sees_to(&frame.envelope().name) {
+                    continue;
+                }
+                let envelope = frame.envelope();
+                peer.identify(&envelope);
+                // Without data a handler gets what `null` is of its type.
+                let data = envelope.data.unwrap_or(b"null");
+                let codec = core.tuning.codec;
+                let outcome =
+                    dispatcher.dispatch(&envelope.name, codec, data, Meta::default(), &reply).await;
+                if outcome.panicked > 0 && core.hangs_up_on_panic {
+                    peer.wire.cut();
+                }
+            }
+        }
+    }
+}
+
+impl Peer {
+    /// What the wire of node-ipc asks and tells of itself, and no handler is to see; whether this was such.
+    fn sees_to(&self, name: &str) -> bool {
+        let (Some(wire), Some(writer)) = (self.core.node_ipc(), self.core.node_ipc_writer()) else {
+            return false;
+        };
+        let Some(introspection) = Introspection::of(name) else { return false };
+        match introspection {
+            Introspection::GetBroadcasting | Introspection::GetListening => {
+                let Some(catalogue) = &wire.catalogue else { return false };
+                let mut bytes = Vec::new();
+                if catalogue.answer(introspection, &self.core.id, writer, &mut bytes).is_ok() {
+                    let _ = self.wire.try_event(Frame::copy(&bytes));
+                }
+                true
+            }
+            // The greeting of an old server is for nobody; what was asked for goes to its handler.
+            Introspection::Broadcasting | Introspection::Listening => {
+                self.core.roster().is_none() && !self.core.asks_for_events()
+            }
+        }
+    }
+
+    /// Takes the member `id` of an event's data for the client's name, where that is wanted.
+    fn identify(self: &Arc<Self>, envelope: &Envelope<'_>) {
+        if self.name().is_some() || !self.core.node_ipc().is_some_and(|wire| wire.identify_peer) {
+            return;
+        }
+        if let (Some(roster), Some(claimed)) = (self.core.roster(), envelope.claimed_id())
+            && claimed.len() <= MAX_NAME
+        {
+            roster.give_name(self, &claimed);
         }
     }
 }
@@ -308,7 +384,7 @@ async fn take_control(peer: Arc<Peer>, mut control: Receiver<Frame>) {
 impl Peer {
     fn broke_the_protocol(&self) {
         self.core.counters.malformed.fetch_add(1, Ordering::Relaxed);
-        self.wire.slot.clear();
+        self.wire.cut();
     }
 
     fn handle(self: &Arc<Self>, bytes: &[u8], redelivered: bool) {
@@ -395,7 +471,7 @@ impl Peer {
                 peer.tell(id, outcome);
             }
             if panicked && peer.core.hangs_up_on_panic {
-                peer.wire.slot.clear();
+                peer.wire.cut();
             }
         });
         self.calls.runs_here(id, task.abort_handle());

@@ -28,7 +28,7 @@ impl Reply {
 
     /// The name of a client, if it has one.
     pub fn name(&self) -> Option<&str> {
-        self.peer.name.as_deref()
+        self.peer.name().map(|name| &**name)
     }
 
     /// Who is behind its last connection, as the transport knows it; never from what the peer says of itself.
@@ -62,7 +62,7 @@ impl Reply {
     where
         T: Serialize + Sync + ?Sized,
     {
-        let frame = self.peer.encode_event(name, value)?;
+        let frame = self.peer.core.encode_event(name, Some(value))?;
         self.peer.wire.event(frame).await
     }
 
@@ -75,7 +75,7 @@ impl Reply {
     where
         T: Serialize + ?Sized,
     {
-        self.peer.wire.try_event(self.peer.encode_event(name, value)?)
+        self.peer.wire.try_event(self.peer.core.encode_event(name, Some(value))?)
     }
 
     /// Asks this peer and waits for its answer, until the deadline.
@@ -123,7 +123,7 @@ impl Reply {
 
     /// Cuts the connection, as a broken cable would: what was accepted is kept, and the client comes back to it.
     pub fn cut(&self) {
-        self.peer.wire.slot.clear();
+        self.peer.wire.cut();
     }
 }
 
@@ -131,7 +131,7 @@ impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reply")
             .field("id", &self.peer.id)
-            .field("name", &self.peer.name)
+            .field("name", &self.peer.name())
             .field("connected", &self.is_connected())
             .finish_non_exhaustive()
     }

@@ -20,19 +20,21 @@ use tokio::{
     runtime::Handle,
     sync::watch,
     task::JoinHandle,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
     CallError, Closing, Departure, EmitError, Reply, ServerConfig, Undelivered,
     core::{Core, Roster, Unwelcome},
-    error::check_name,
     frame::FrameCodec,
     hooks::Hooks,
+    lifecycle::{reason_of, reason_of_plain},
     message::{MAX_NAME, Message},
     native::{LANES, Native, Side},
+    outlet::Outlet,
     peer::Peer,
-    reply,
+    plain::{Cutting, Plain, arrivals},
+    random_bits, reply,
 };
 use crate::{DuplicateResponder, Event, EventStream, HandlerCounters, Payload, Subscription};
 
@@ -117,13 +119,13 @@ impl Server {
         let config = config.started();
         let listener = config.claim().await?;
         let endpoint = listener.local_endpoint().clone();
-        let core = Core::new(config.tuning.clone(), false);
+        let core = Core::new(config.id.as_str(), config.tuning.clone(), false);
         core.serve(config.max_clients);
         let shared = Arc::new(Shared {
             acceptor: Acceptor::new(&config.tuning.limits),
             core,
             config,
-            incarnation: super::random_bits().max(1) as u64 | 1,
+            incarnation: random_bits() as u64 | 1,
             connected: Hooks::new(),
             disconnected: Hooks::new(),
             undelivered: Hooks::new(),
@@ -339,8 +341,7 @@ impl Server {
     where
         T: Serialize + Sync + ?Sized,
     {
-        check_name(name)?;
-        let frame = self.encode(name, value)?;
+        let frame = self.shared.core.encode_event(name, Some(value))?;
         let (mut told, full) = self.roster().spread(&frame, None);
         if self.shared.config.tuning.broadcast_policy == ipc_pipeline::FullPolicy::Wait {
             for peer in full {
@@ -359,8 +360,7 @@ impl Server {
     where
         T: Serialize + ?Sized,
     {
-        check_name(name)?;
-        let frame = self.encode(name, value)?;
+        let frame = self.shared.core.encode_event(name, Some(value))?;
         Ok(self.roster().spread(&frame, None).0)
     }
 
@@ -410,7 +410,7 @@ impl Server {
         }
         let mut undelivered = 0;
         for peer in everybody {
-            undelivered += close_links(&peer, until).await;
+            undelivered += peer.wire.close(until).await;
             peer.retire();
         }
         self.stop.send_replace(true);
@@ -425,18 +425,6 @@ impl Server {
         self.shared.roster()
     }
 
-    fn encode<T>(&self, name: &str, value: &T) -> Result<super::frame::Frame, EmitError>
-    where
-        T: Serialize + ?Sized,
-    {
-        let codec = self.shared.core.tuning.codec;
-        let head = Message::Event { name, from: "", payload: &[] };
-        let max = self.shared.core.tuning.limits.max_message;
-        Ok(super::frame::Frame::build(max, |out| {
-            head.encode_head(out)?;
-            codec.encode(value, out)
-        })?)
-    }
 }
 
 /// Hangs up on everybody; what was not delivered is lost.
@@ -457,18 +445,6 @@ impl fmt::Debug for Server {
             .field("endpoint", &self.endpoint)
             .finish_non_exhaustive()
     }
-}
-
-/// Closes the links to a peer; how many events it did not get.
-pub(super) async fn close_links(peer: &Arc<Peer>, until: Instant) -> usize {
-    let mut undelivered = 0;
-    for closer in peer.wire.closers() {
-        let left = until.saturating_duration_since(Instant::now());
-        if let Err(rest) = closer.close(left).await {
-            undelivered += rest.count;
-        }
-    }
-    undelivered
 }
 
 impl Shared {
@@ -498,19 +474,30 @@ impl Shared {
         if hello.from_process.len() > MAX_NAME || !is_id(&hello.from_port) {
             return Err(Refusal::Unsupported { what: "a client's name or id".to_owned() });
         }
+        let request = ClientRequest {
+            id: hello.from_port.clone(),
+            name: name_of(hello).map(ToOwned::to_owned),
+            credentials: hello.credentials.clone(),
+            peer: info.peer.clone(),
+        };
+        if self.admits(&request) { Ok(()) } else { Err(Refusal::NotPermitted) }
+    }
+
+    fn admits(&self, request: &ClientRequest) -> bool {
+        // The hook is the user's: it runs without the lock.
         let admission = self.admission.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(admit) = admission {
-            let request = ClientRequest {
-                id: hello.from_port.clone(),
-                name: name_of(hello).map(ToOwned::to_owned),
-                credentials: hello.credentials.clone(),
-                peer: info.peer.clone(),
-            };
-            if !admit(&request) {
-                return Err(Refusal::NotPermitted);
-            }
+        admission.is_none_or(|admit| admit(request))
+    }
+
+    fn ran(&self, panicked: u64) {
+        self.core.counters.hooks_panicked.fetch_add(panicked, Ordering::Relaxed);
+    }
+
+    async fn tell_undelivered(&self, peer: &Peer, count: usize) {
+        if count > 0 {
+            let (id, name) = (peer.id.clone(), peer.name().cloned());
+            self.ran(self.undelivered.run(Undelivered { id, name, count }).await);
         }
-        Ok(())
     }
 
     /// The peer that this hello is of: one that comes back, or a new one.
@@ -524,7 +511,7 @@ impl Shared {
         let labels: Vec<&str> = [Some(&*id), name.as_deref()].into_iter().flatten().collect();
         let make = || {
             let (wire, inlets) = Native::new(Side::Server, &self.config.tuning)?;
-            let peer = Peer::new(id.clone(), name.clone(), self.core.clone(), wire);
+            let peer = Peer::new(id.clone(), name.clone(), self.core.clone(), Outlet::Native(wire));
             peer.start(inlets);
             Ok(peer)
         };
@@ -558,6 +545,9 @@ fn is_id(id: &str) -> bool {
 /// One connection, from its first byte to its last.
 async fn serve(shared: Arc<Shared>, incoming: Incoming, handshaking: Handshaking) {
     let limit = shared.config.tuning.limits.handshake_timeout;
+    if let Some(cutting) = shared.core.cutting() {
+        return serve_plain(shared, incoming, handshaking, cutting).await;
+    }
     let greeted = timeout(limit, async {
         let connection = incoming.establish().await.map_err(std::io::Error::from)?;
         Greeting::read(connection, limit).await
@@ -592,11 +582,12 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming, handshaking: Handshaking
     };
     let end = match trunk::accept(greeting, welcome, LANES, limit).await {
         Ok((trunk, driver)) => {
-            peer.wire.attach(&trunk);
+            if let Some(native) = peer.wire.native() {
+                native.attach(&trunk);
+            }
             // The lanes move while the handlers of the connect run.
             let driver = tokio::spawn(driver);
-            let panicked = shared.connected.run(Reply::new(peer.clone())).await;
-            shared.core.counters.hooks_panicked.fetch_add(panicked, Ordering::Relaxed);
+            shared.ran(shared.connected.run(Reply::new(peer.clone())).await);
             peer.open(epoch);
             Some(driver.await.unwrap_or(TrunkEnd::Cut))
         }
@@ -606,9 +597,8 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming, handshaking: Handshaking
         return;
     }
     if let Some(end) = end {
-        let departure = Departure::of(&peer, &end);
-        let panicked = shared.disconnected.run(departure).await;
-        shared.core.counters.hooks_panicked.fetch_add(panicked, Ordering::Relaxed);
+        let departure = Departure::of(&peer, reason_of(&peer, &end));
+        shared.ran(shared.disconnected.run(departure).await);
     }
     if !peer.has_left() {
         sleep(shared.config.keep_cut).await;
@@ -618,14 +608,68 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming, handshaking: Handshaking
     }
 }
 
+/// One connection of a wire without links: it is its client's whole life.
+async fn serve_plain(
+    shared: Arc<Shared>,
+    incoming: Incoming,
+    handshaking: Handshaking,
+    cutting: Cutting,
+) {
+    let limits = shared.config.tuning.limits.clone();
+    let Ok(Ok(connection)) = timeout(limits.handshake_timeout, incoming.establish()).await else {
+        shared.core.counters.failed.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
+    drop(handshaking);
+    let id: Arc<str> = Arc::from(format!("{:032x}", random_bits()));
+    let info = connection.info().clone();
+    if !shared.admits(&ClientRequest {
+        id: id.as_ref().to_owned(),
+        name: None,
+        credentials: Vec::new(),
+        peer: info.peer.clone(),
+    }) {
+        return shared.refused();
+    }
+    let mut outbox = None;
+    let make = || {
+        let (plain, out) = Plain::new(&shared.config.tuning, shared.core.max_pending())?;
+        outbox = Some(out);
+        Ok(Peer::new(id.clone(), None, shared.core.clone(), Outlet::Plain(plain)))
+    };
+    let (Ok((peer, _)), Some(mut outbox)) = (shared.roster().enter(random_bits(), &[&*id], make), outbox)
+    else {
+        // This wire has no word for it.
+        return shared.refused();
+    };
+    let (arrived, taken) = arrivals();
+    peer.start_plain(taken);
+    let epoch = peer.connected(1, info).expect("it is the first");
+    if let Some(greeting) = shared.core.greeting() {
+        let _ = peer.wire.try_event(greeting);
+    }
+    let opening = async {
+        shared.ran(shared.connected.run(Reply::new(peer.clone())).await);
+        peer.open(epoch);
+    };
+    let malformed = &shared.core.counters.malformed;
+    let driving = outbox.drive(connection, &cutting, &limits, &arrived, malformed);
+    let ((), end) = tokio::join!(opening, driving);
+    // What has arrived is still handed out.
+    drop(arrived);
+    peer.disconnected(epoch);
+    shared.roster().leave(&peer);
+    shared.ran(shared.disconnected.run(Departure::of(&peer, reason_of_plain(&end))).await);
+    let left = outbox.give_up();
+    shared.tell_undelivered(&peer, left).await;
+}
+
 /// A client does not come back: what was kept for it is counted and let go.
 async fn give_up(shared: Arc<Shared>, peer: Arc<Peer>) {
-    let count = timeout_at(Instant::now() + Duration::from_secs(1), close_links(&peer, Instant::now())).await;
+    let count = timeout(Duration::from_secs(1), peer.wire.close(Instant::now())).await;
     peer.retire();
     let count = count.unwrap_or(0);
     if count > 0 {
-        let undelivered = Undelivered { id: peer.id.clone(), name: peer.name.clone(), count };
-        let panicked = shared.undelivered.run(undelivered).await;
-        shared.core.counters.hooks_panicked.fetch_add(panicked, Ordering::Relaxed);
+        shared.tell_undelivered(&peer, count).await;
     }
 }
