@@ -271,6 +271,26 @@ fn a_payload_that_holds_the_delimiter_is_refused() {
 }
 
 #[test]
+fn a_payload_that_is_there_already_is_ended_in_place_or_taken_back() {
+    let encoder = DelimiterEncoder::new(delimiter(b"##"), 5);
+    let mut wire = b"ab".to_vec();
+    encoder.end(&mut wire, 0).unwrap();
+    wire.extend_from_slice(b"c#d");
+    encoder.end(&mut wire, 4).unwrap();
+    assert_eq!(wire, b"ab##c#d##");
+    let refused = [
+        (&b"e##f"[..], FrameError::ContainsDelimiter { at: 1 }),
+        (b"ghi#", FrameError::ContainsDelimiter { at: 3 }),
+        (b"jklmno", FrameError::TooLarge { len: 6, max: 5 }),
+    ];
+    for (payload, error) in refused {
+        wire.extend_from_slice(payload);
+        assert_eq!(encoder.end(&mut wire, 9), Err(error));
+        assert_eq!(wire, b"ab##c#d##");
+    }
+}
+
+#[test]
 fn a_stream_that_ends_within_a_frame_is_noticed() {
     let wire = length_wire(&[b"whole".to_vec()]);
     for end in 1..wire.len() {
@@ -293,6 +313,17 @@ fn bytes_read_straight_into_the_buffer_are_framed() {
 }
 
 /// A megabyte that comes byte by byte is searched once: twice over for each byte would take longer than anybody waits.
+#[test]
+fn bytes_read_straight_into_the_buffer_of_a_delimited_stream_are_framed() {
+    let mut decoder = DelimiterDecoder::new(delimiter(b"\r\n"), 100);
+    let mut frames = Vec::new();
+    for chunk in delimited_wire(&delimiter(b"\r\n"), &[b"one".to_vec(), b"two".to_vec()]).chunks(4) {
+        decoder.buffer_mut().extend_from_slice(chunk);
+        frames.extend(decoder.poll_frame().unwrap());
+    }
+    assert_eq!(frames, ["one", "two"]);
+}
+
 #[test]
 fn a_frame_that_trickles_in_is_not_searched_again_and_again() {
     const LEN: usize = 1 << 20;

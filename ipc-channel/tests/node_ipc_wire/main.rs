@@ -5,9 +5,11 @@
 mod chunking;
 mod garbage;
 mod golden;
+mod identity;
 mod introspection;
 mod limits;
 mod numbers;
 mod oddities;
 mod paths;
 mod support;
+mod vectors;

@@ -5,12 +5,13 @@ use ipc_transport::framing;
 
 /// The byte string that ends a frame: a form feed unless both ends agree on another.
 ///
-/// Control characters never stand in JSON that this room or Node writes, so a delimiter with one is always safe; line
+/// Characters below U+0020 never stand in JSON that this room or Node writes, so a delimiter with one is always safe; line
 /// feed, carriage return and tab may stand between the tokens of other writers, and frames end there. With any other
 /// delimiter a frame whose JSON holds it is refused, see [`Writer::encode`](super::Writer::encode).
 ///
-/// Node's delimiter is a string, so one for Node peers has to be UTF-8. Node 9.2.1 moreover looks at one character of what
-/// has arrived, and reads nothing with a delimiter of several; 0.9 and 14 do.
+/// Node's delimiter is a string, so one for Node peers has to be UTF-8. A peer of node-ipc 9.2.1 writes frames with any
+/// delimiter, and reads none whose delimiter has more than one character: it waits for the last character that arrived
+/// to be the delimiter.
 ///
 /// # Examples
 ///

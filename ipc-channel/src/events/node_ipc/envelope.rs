@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt};
 
 use super::scan::Scanner;
-use super::{DEFAULT_MAX_DEPTH, WireError};
+use super::{DEFAULT_MAX_DEPTH, MAX_DEPTH, WireError};
 
 /// The name of an event and the JSON text of its data, in place.
 ///
@@ -14,6 +14,36 @@ pub struct Envelope<'a> {
     pub name: Cow<'a, str>,
     /// The JSON text of `data`, without white space around it; `None` when there is no such key.
     pub data: Option<&'a [u8]>,
+}
+
+impl<'a> Envelope<'a> {
+    /// What a server of node-ipc 9.2.1 takes for the name of the peer: the `id` of the data.
+    ///
+    /// It is the peer's own word. Only a string that is not empty counts here, where Node takes any value that is not
+    /// falsy; of an `id` that is given twice the last counts.
+    #[must_use]
+    pub fn claimed_id(&self) -> Option<Cow<'a, str>> {
+        let mut scanner = Scanner::new(std::str::from_utf8(self.data?).ok()?, MAX_DEPTH);
+        let mut id = None;
+        if !scanner.take(b'{') || scanner.take(b'}') {
+            return None;
+        }
+        loop {
+            let is_id = scanner.key().ok()?.is("id");
+            let is_string = scanner.peek() == Some(b'"');
+            if is_id {
+                id = None;
+            }
+            if is_id && is_string {
+                id = scanner.string().ok()?.unescape();
+            } else {
+                scanner.value().ok()?;
+            }
+            if !scanner.take(b',') {
+                return id.filter(|id| !id.is_empty());
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Envelope<'_> {
@@ -75,10 +105,6 @@ pub fn decode_within(frame: &[u8], max_depth: usize) -> Result<Envelope<'_>, Wir
         scanner.expect(b'}')?;
     }
     scanner.end()?;
-    let name = name?;
-    let name = match name.escaped {
-        true => Cow::Owned(name.unescape().ok_or(WireError::LoneSurrogate)?),
-        false => Cow::Borrowed(name.raw),
-    };
+    let name = name?.unescape().ok_or(WireError::LoneSurrogate)?;
     Ok(Envelope { name, data })
 }

@@ -1,5 +1,7 @@
 //! One pass over JSON text that checks it, finds its parts and builds nothing.
 
+use std::borrow::Cow;
+
 use super::{MAX_DEPTH, WireError};
 
 /// A position in a text that should be JSON. Nesting takes a bit, not a call.
@@ -12,8 +14,8 @@ pub(super) struct Scanner<'a> {
 /// What stands between two quotes, not yet unescaped.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Text<'a> {
-    pub(super) raw: &'a str,
-    pub(super) escaped: bool,
+    raw: &'a str,
+    is_escaped: bool,
 }
 
 impl<'a> Scanner<'a> {
@@ -56,7 +58,7 @@ impl<'a> Scanner<'a> {
     /// One string.
     pub(super) fn string(&mut self) -> Result<Text<'a>, WireError> {
         self.expect(b'"')?;
-        let (start, mut escaped) = (self.at, false);
+        let (start, mut is_escaped) = (self.at, false);
         loop {
             let rest = &self.text.as_bytes()[self.at..];
             let plain = rest.iter().position(|&byte| byte == b'"' || byte == b'\\' || byte < b' ');
@@ -64,10 +66,10 @@ impl<'a> Scanner<'a> {
             match self.here() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(Text { raw: &self.text[start..self.at - 1], escaped });
+                    return Ok(Text { raw: &self.text[start..self.at - 1], is_escaped });
                 }
                 Some(b'\\') => {
-                    escaped = true;
+                    is_escaped = true;
                     self.escape()?;
                 }
                 _ => return Err(self.not_json()),
@@ -198,14 +200,17 @@ impl<'a> Scanner<'a> {
     }
 }
 
-impl Text<'_> {
+impl<'a> Text<'a> {
     /// Whether it is this string.
     pub(super) fn is(&self, other: &str) -> bool {
-        if self.escaped { self.unescape().is_some_and(|text| text == other) } else { self.raw == other }
+        self.unescape().is_some_and(|text| text == other)
     }
 
-    /// What the scanned text stands for; `None` when it has a surrogate without its partner.
-    pub(super) fn unescape(&self) -> Option<String> {
+    /// What it stands for; `None` when it has a surrogate without its partner.
+    pub(super) fn unescape(&self) -> Option<Cow<'a, str>> {
+        if !self.is_escaped {
+            return Some(Cow::Borrowed(self.raw));
+        }
         let mut text = String::with_capacity(self.raw.len());
         let mut rest = self.raw;
         while let Some((plain, escape)) = rest.split_once('\\') {
@@ -230,7 +235,7 @@ impl Text<'_> {
             });
         }
         text.push_str(rest);
-        Some(text)
+        Some(Cow::Owned(text))
     }
 }
 

@@ -7,7 +7,7 @@ use ipc_transport::{EncodeBuffer, EncodeError};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-use super::number::write_number;
+use super::number::{write_f32, write_f64};
 
 /// Appends the JSON text of a value that nests at most `max_depth` levels.
 ///
@@ -39,14 +39,14 @@ impl Formatter for JavaScript {
     where
         W: io::Write + ?Sized,
     {
-        write_number(writer, value)
+        write_f32(writer, value)
     }
 
     fn write_f64<W>(&mut self, writer: &mut W, value: f64) -> io::Result<()>
     where
         W: io::Write + ?Sized,
     {
-        write_number(writer, value)
+        write_f64(writer, value)
     }
 }
 
