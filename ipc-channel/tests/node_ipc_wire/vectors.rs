@@ -146,8 +146,8 @@ fn frames_of(recorded: &Recorded) -> Vec<&[u8]> {
 /// A JSON value whose objects keep their order, as JavaScript's do.
 enum Ordered {
     Leaf(Value),
-    List(Vec<Option<Ordered>>),
-    Object(Vec<(String, Option<Ordered>)>),
+    List(Vec<Option<Self>>),
+    Object(Vec<(String, Option<Self>)>),
 }
 
 impl Serialize for Ordered {
