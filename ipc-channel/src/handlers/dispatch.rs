@@ -144,7 +144,8 @@ impl<C: Context> Dispatcher<C> {
         let (name, list) = self.table.of_event(name)?;
         let place = self.runners.len();
         let list = list.iter().map(|handler| Arc::clone(handler).runner()).collect();
-        self.runners.push(Runners { name: Arc::clone(name), list });
+        // A copy of the name: events of several connections would wear out one count of references together.
+        self.runners.push(Runners { name: Arc::from(name.as_ref()), list });
         self.met.insert(Arc::clone(name), place);
         Some(place)
     }

@@ -4,6 +4,7 @@ use std::{
     future::pending,
     sync::{Barrier, Weak},
     thread,
+    time::Duration,
 };
 
 use futures_util::{FutureExt, StreamExt};
@@ -75,6 +76,11 @@ fn noting(who: &'static str) -> impl Fn(Event<u32>, Log) -> std::future::Ready<(
         log.note(format!("{who} {}", *event));
         std::future::ready(())
     }
+}
+
+/// Awaits what would hang if it failed.
+async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(Duration::from_secs(60), future).await.unwrap()
 }
 
 fn ran(count: usize) -> Dispatched {

@@ -66,6 +66,21 @@ async fn a_handler_cancelled_during_a_dispatch_does_not_begin_and_one_that_has_b
 }
 
 #[test]
+fn a_handler_cancelled_during_a_dispatch_has_nothing_decoded_for_it() {
+    let handlers = Handlers::new();
+    let later = Arc::new(Mutex::new(None::<Subscription>));
+    let cancelled = Arc::clone(&later);
+    handlers.on("number", move |_: Event<u32>, _: Log| {
+        cancelled.lock().unwrap().take().unwrap().cancel();
+        async {}
+    });
+    let text = handlers.on("number", |_: Event<String>, _: Log| async {});
+    *later.lock().unwrap() = Some(text);
+    assert_eq!(Connection::new(&handlers).at_once("number", 1_u32), ran(1));
+    assert_eq!(handlers.counters().undecodable, 0);
+}
+
+#[test]
 fn a_handler_may_cancel_itself() {
     let handlers = Handlers::new();
     let itself = Arc::new(Mutex::new(None::<Subscription>));

@@ -181,7 +181,7 @@ async fn a_handler_that_waits_holds_up_its_own_connection_only() {
     assert_eq!(waiting.as_mut().now_or_never(), None);
     assert_eq!(quick.at_once("number", 2_u32), ran(1));
     open.send(()).unwrap();
-    assert_eq!(waiting.await, ran(1));
+    assert_eq!(soon(waiting).await, ran(1));
     assert_eq!((slow.log.take(), quick.log.take()), (vec!["1".to_owned()], vec!["2".to_owned()]));
 }
 
@@ -230,7 +230,7 @@ async fn a_dispatch_may_run_as_a_task_of_a_runtime_with_many_threads() {
         })
         .collect();
     for task in tasks {
-        assert_eq!(task.await.unwrap(), 100);
+        assert_eq!(soon(task).await.unwrap(), 100);
     }
     assert_eq!(handlers.counters().dispatched, 400);
 }

@@ -170,7 +170,7 @@ async fn a_call_that_has_begun_ends_although_its_handler_was_removed() {
     subscription.cancel();
     drop((responder, handlers));
     open.send(7).unwrap();
-    assert_eq!(answering.await.unwrap().unwrap(), b"7");
+    assert_eq!(soon(answering).await.unwrap().unwrap(), b"7");
 }
 
 #[tokio::test]

@@ -11,11 +11,12 @@ async fn a_stream_gives_the_events_of_its_name_in_order_with_their_context() {
         assert_eq!(connection.event("number", number).await, ran(1));
         assert!(connection.event("other", number).await.is_unhandled());
     }
-    let (event, log) = stream.next().await.unwrap();
+    let (event, log) = soon(stream.next()).await.unwrap();
     assert_eq!((*event, event.name()), (0, "number"));
     assert!(Arc::ptr_eq(&log.0, &connection.log.0), "the context of its connection");
     // As a `Stream`.
-    let rest: Vec<_> = StreamExt::take(&mut stream, 4).map(|(event, _)| event.into_value()).collect().await;
+    let rest = StreamExt::take(&mut stream, 4).map(|(event, _)| event.into_value());
+    let rest: Vec<_> = soon(rest.collect()).await;
     assert_eq!(rest, [1, 2, 3, 4]);
 }
 
@@ -27,8 +28,8 @@ async fn a_stream_of_all_events_gives_them_undecoded() {
     let mut connection = Connection::new(&handlers);
     connection.event("number", 1_u32).await;
     connection.event("text", "hello").await;
-    let (number, _) = stream.next().await.unwrap();
-    let (text, _) = stream.next().await.unwrap();
+    let (number, _) = soon(stream.next()).await.unwrap();
+    let (text, _) = soon(stream.next()).await.unwrap();
     assert_eq!((number.name(), number.decode()), ("number", Ok(1_u32)));
     assert_eq!((text.name(), text.decode()), ("text", Ok("hello".to_owned())));
 }
@@ -46,11 +47,11 @@ async fn a_full_stream_holds_up_the_connection_that_has_an_event_for_it_and_lose
     assert_eq!(waiting.as_mut().now_or_never(), None);
     assert_eq!(log.take(), ["next 1", "next 2"], "the handlers behind it wait as well");
     assert!(other.at_once("unheard of", 4_u32).is_unhandled(), "another connection does not");
-    assert_eq!(*stream.next().await.unwrap().0, 1);
-    assert_eq!(waiting.await, ran(2));
+    assert_eq!(*soon(stream.next()).await.unwrap().0, 1);
+    assert_eq!(soon(waiting).await, ran(2));
     assert_eq!(log.take(), ["next 3"]);
-    assert_eq!(*stream.next().await.unwrap().0, 2);
-    assert_eq!(*stream.next().await.unwrap().0, 3);
+    assert_eq!(*soon(stream.next()).await.unwrap().0, 2);
+    assert_eq!(*soon(stream.next()).await.unwrap().0, 3);
 }
 
 #[tokio::test]
@@ -63,7 +64,7 @@ async fn dropping_a_stream_removes_it_and_lets_go_of_who_waits_for_it() {
     let mut waiting = Box::pin(connection.event("number", 2_u32));
     assert_eq!(waiting.as_mut().now_or_never(), None);
     drop(stream);
-    assert_eq!(waiting.await, ran(1));
+    assert_eq!(soon(waiting).await, ran(1));
     assert!(!subscription.is_active());
     assert!(connection.at_once("number", 3_u32).is_unhandled());
 }
@@ -79,10 +80,10 @@ async fn a_removed_stream_ends_after_what_it_holds() {
         connection.at_once("number", 1_u32);
         connection.at_once("number", 2_u32);
         remove(&handlers, stream.subscription());
-        assert_eq!(*stream.next().await.unwrap().0, 1);
-        assert_eq!(*stream.next().await.unwrap().0, 2);
-        assert!(stream.next().await.is_none());
-        assert!(stream.next().await.is_none());
+        assert_eq!(*soon(stream.next()).await.unwrap().0, 1);
+        assert_eq!(*soon(stream.next()).await.unwrap().0, 2);
+        assert!(soon(stream.next()).await.is_none());
+        assert!(soon(stream.next()).await.is_none());
     }
 }
 
@@ -90,10 +91,10 @@ async fn a_removed_stream_ends_after_what_it_holds() {
 async fn removing_a_stream_wakes_who_waits_for_its_next_event() {
     let handlers = Handlers::<Log>::new();
     let mut stream = handlers.stream::<u32>("number", 3).unwrap();
-    let waiting = tokio::spawn(async move { stream.next().await.is_none() });
+    let waiting = tokio::spawn(async move { soon(stream.next()).await.is_none() });
     yield_now().await;
     assert_eq!(handlers.remove_all("number"), 1);
-    assert!(waiting.await.unwrap());
+    assert!(soon(waiting).await.unwrap());
 }
 
 #[tokio::test]
@@ -103,8 +104,8 @@ async fn a_stream_ends_when_the_handlers_and_their_connections_are_gone() {
     let mut connection = Connection::new(&handlers);
     connection.at_once("number", 1_u32);
     drop((handlers, connection));
-    assert_eq!(*stream.next().await.unwrap().0, 1);
-    assert!(stream.next().await.is_none());
+    assert_eq!(*soon(stream.next()).await.unwrap().0, 1);
+    assert!(soon(stream.next()).await.is_none());
 }
 
 #[test]
