@@ -35,4 +35,5 @@ pub use receiver::{Receiver, ReceiverCounters, Recv};
 pub use sender::{SendManyError, Sender, Sending};
 pub use shared_receiver::SharedReceiver;
 pub use sink::LinkSink;
-pub use status::{LostReason, Room, Status};
+pub(crate) use status::LastError;
+pub use status::{AttemptError, LostReason, Room, Status};

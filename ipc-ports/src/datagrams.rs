@@ -16,7 +16,7 @@ use ipc_pipeline::{
         Outgoing, Received, Receiver, ReceiverConfig, ReceiverCounters, RecvError, Sender, SenderConfig,
         SenderCounters, SourceInfo, Unsent,
     },
-    link::{LinkNames, Status},
+    link::{AttemptError, LinkNames, Status},
 };
 use ipc_transport::{DatagramSocket, DatagramTransport, Decoder, Encoder, Endpoint, Error};
 use tokio::sync::watch;
@@ -214,6 +214,12 @@ impl<T: 'static> BestEffortOutgoingPort<T> {
     /// What the port is doing, to look at or to watch.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.outgoing.sender().status()
+    }
+
+    /// Why the last attempt to connect came to nothing, to look at or to watch: that nobody is there yet, or what somebody
+    /// has to mend, such as a certificate of another authority. See [`Sender::last_error`].
+    pub fn last_error(&self) -> watch::Receiver<Option<AttemptError>> {
+        self.outgoing.sender().last_error()
     }
 
     /// What became of its values, as far as this end knows.

@@ -97,8 +97,9 @@ pub use incoming::{IncomingPort, SharedIncomingPort};
 pub use ipc_pipeline::{
     FullPolicy, SendError, SendErrorReason, TrySendError, best_effort,
     link::{
-        Aborted, AckMode, Delivery, Event, LostReason, Permit, ReceiverCounters, Recv, RecvError, Room,
-        SendManyError, Sender as PortSender, Sending, SourceId, SourceInfo, Status, Undelivered,
+        Aborted, AckMode, AttemptError, Delivery, Event, LostReason, Permit, ReceiverCounters, Recv,
+        RecvError, Room, SendManyError, Sender as PortSender, Sending, SourceId, SourceInfo, Status,
+        Undelivered,
     },
     protocol::{Budget, OutgoingCounters, Refusal},
 };

@@ -12,7 +12,8 @@ use std::{
 use ipc_pipeline::{
     SendError, SendErrorReason, TrySendError,
     link::{
-        Aborted, LinkNames, OutgoingLink, Permit, Room, SendManyError, Sender, Sending, Status, Undelivered,
+        Aborted, AttemptError, LinkNames, OutgoingLink, Permit, Room, SendManyError, Sender, Sending, Status,
+        Undelivered,
     },
     protocol::{OutgoingCounters, Refusal},
 };
@@ -228,6 +229,12 @@ impl<T: 'static> OutgoingPort<T> {
     /// The pipeline's status, to look at or to watch.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.link.sender().status()
+    }
+
+    /// Why the last attempt to connect came to nothing, to look at or to watch: that nobody is there yet, or what somebody
+    /// has to mend, such as a certificate of another authority. See [`Sender::last_error`].
+    pub fn last_error(&self) -> watch::Receiver<Option<AttemptError>> {
+        self.link.sender().last_error()
     }
 
     /// Whether the pipeline is full, to look at or to watch: one notification for each change.

@@ -1,6 +1,7 @@
 //! Finds the receiver by a connection: dial, greet, send to the place that the answer names until the connection is gone.
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
@@ -12,7 +13,7 @@ use tokio::{io::AsyncReadExt, time::sleep};
 use super::sender::Shared;
 use crate::{
     link::{
-        Connector, LinkNames, LostReason, Status,
+        AttemptError, Connector, LinkNames, LostReason, Status,
         dial::{Greeted, greet},
         secret_session,
     },
@@ -56,20 +57,24 @@ impl Task {
         let mut backoff = Backoff::new(shape.clone(), fastrand::u64(..));
         loop {
             let began = Instant::now();
-            if let Ok(connection) = self.connector.connect().await {
-                match self.attempt(connection).await {
-                    Ok(()) => {
-                        self.set_status(Status::Lost(LostReason::HangUp));
-                        // A peer that answers and hangs up at once must not be dialled in a busy loop.
-                        if began.elapsed() >= LASTING {
-                            backoff.reset();
-                        }
+            let attempt = match self.connector.connect().await {
+                Ok(connection) => self.attempt(connection).await,
+                Err(error) => Err(Failure::Error(AttemptError::Dial(error))),
+            };
+            match attempt {
+                Ok(()) => {
+                    self.set_status(Status::Lost(LostReason::HangUp));
+                    // A peer that answers and hangs up at once must not be dialled in a busy loop.
+                    if began.elapsed() >= LASTING {
+                        backoff.reset();
                     }
-                    Err(Some(refusal)) if !refusal.is_transient() => {
-                        self.set_status(Status::Refused(refusal));
-                        return;
-                    }
-                    Err(_) => {}
+                }
+                Err(Failure::Error(error)) => self.tell_error(Some(error)),
+                Err(Failure::Overtaken) => {}
+                Err(Failure::Refused(refusal)) => {
+                    self.tell_error(None);
+                    self.set_status(Status::Refused(refusal));
+                    return;
                 }
             }
             if configured.is_none() && self.connector.backoff() != shape {
@@ -85,10 +90,13 @@ impl Task {
     }
 
     /// `Ok` when values could flow for a while.
-    async fn attempt(&self, connection: Connection) -> Result<(), Option<Refusal>> {
+    async fn attempt(&self, connection: Connection) -> Result<(), Failure> {
         let config = &self.shared.outbox.config;
+        let remote = connection.info().remote.clone();
+        let failed = |error| Failure::Error(AttemptError::handshake(remote.clone(), error));
         // Without a secret anybody could send in this one's name; better to try again.
-        let session = secret_session().ok_or(None)?;
+        let session =
+            secret_session().ok_or_else(|| failed(io::Error::other("the system has no randomness")))?;
         let mut hello = Hello::new(session, &*self.codec);
         hello.from_process.clone_from(&self.names.from_process);
         hello.from_port.clone_from(&self.names.from_port);
@@ -98,31 +106,36 @@ impl Task {
         hello.credentials.clone_from(&config.credentials);
         hello.capacity = config.capacity.get() as u64;
         hello.delivery = DeliveryMode::BestEffort;
-        let remote = connection.info().remote.clone();
         let (at, reader, writer) = match greet(connection, &hello, config.handshake_timeout, || {}).await {
             Greeted::Datagrams(answer) => *answer,
-            Greeted::Refused(refusal) => return Err(Some(refusal)),
-            Greeted::Failed(error) => {
-                tracing::debug!(?error, "handshake failed");
-                return Err(None);
+            Greeted::Refused(refusal) if refusal.is_transient() => {
+                return Err(Failure::Error(AttemptError::Refused(refusal)));
             }
+            Greeted::Refused(refusal) => return Err(Failure::Refused(refusal)),
+            Greeted::Failed(error) => return Err(failed(error)),
             Greeted::Welcome(_) => {
                 let what = "the receiver does not know best effort".to_owned();
-                return Err(Some(Refusal::Unsupported { what }));
+                return Err(Failure::Refused(Refusal::Unsupported { what }));
             }
         };
-        let to = target(&at, &self.shared.local, &remote).map_err(Some)?;
+        let to = target(&at, &self.shared.local, &remote).map_err(Failure::Refused)?;
         // Values are held back again with the connection, also when this task is aborted.
         let lead = Lead { task: self };
         // Told before any value can arrive because of it.
+        self.tell_error(None);
         self.set_status(Status::Connected);
         if !self.shared.outbox.lead_to(self.order, to, session) {
-            return Err(None);
+            return Err(Failure::Overtaken);
         }
         hang_on(reader).await;
         drop(lead);
         drop(writer);
         Ok(())
+    }
+
+    /// Tells what is in the way, under the condition of [`set_status`](Self::set_status).
+    fn tell_error(&self, error: Option<AttemptError>) {
+        self.shared.last_error.tell(error, || self.shared.outbox.is_latest(self.order));
     }
 
     /// Tells the state, unless another order came: that one has told it by then, or does so after this.
@@ -135,6 +148,16 @@ impl Task {
             newest
         });
     }
+}
+
+/// Why no value could flow.
+enum Failure {
+    /// To be tried again.
+    Error(AttemptError),
+    /// Another order came.
+    Overtaken,
+    /// For good.
+    Refused(Refusal),
 }
 
 /// However the task ends, with its runtime too: nobody looks for the receiver any more.

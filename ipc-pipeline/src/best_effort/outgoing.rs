@@ -75,6 +75,7 @@ impl<T: 'static> Outgoing<T> {
         if session.is_none() {
             shared.status.send_replace(Status::Closed);
         }
+        shared.last_error.clear();
         session
     }
 
@@ -94,6 +95,7 @@ impl<T: 'static> Outgoing<T> {
         let Some(order) = shared.outbox.begin_order(true) else { return Ok(()) };
         stop(seeking.take());
         shared.status.send_replace(Status::Waiting);
+        shared.last_error.clear();
         let codec = self.sender.codec().to_owned();
         let task = connect::Task::new(shared.clone(), order, connector, names, codec);
         *seeking = Some(runtime.spawn(task.run()).abort_handle());

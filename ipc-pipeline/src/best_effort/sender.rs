@@ -10,7 +10,11 @@ use ipc_transport::{EncodeBuffer, EncodeError, Encoder, Endpoint};
 use tokio::sync::watch;
 
 use super::outbox::Outbox;
-use crate::{SendError, link::Status, protocol::DATAGRAM_HEADER_LEN};
+use crate::{
+    SendError,
+    link::{AttemptError, LastError, Status},
+    protocol::DATAGRAM_HEADER_LEN,
+};
 
 /// Bytes that are taken from the system at once for encodings; one allocation serves many small values.
 const SLAB: usize = 16 * 1024;
@@ -31,12 +35,13 @@ pub(super) struct Shared {
     max_value: usize,
     pub(super) local: Endpoint,
     pub(super) status: watch::Sender<Status>,
+    pub(super) last_error: LastError,
 }
 
 impl Shared {
     pub(super) fn new(outbox: Arc<Outbox>, max_value: usize, local: Endpoint) -> Self {
         let (slab, status) = (Mutex::default(), watch::Sender::new(Status::Closed));
-        Self { outbox, slab, max_value, local, status }
+        Self { outbox, slab, max_value, local, status, last_error: LastError::new() }
     }
 
     fn slab(&self) -> MutexGuard<'_, Option<BytesMut>> {
@@ -128,6 +133,15 @@ impl<T> Sender<T> {
     /// What the sending end is doing, to look at or to watch.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.shared.status.subscribe()
+    }
+
+    /// Why the last attempt to connect came to nothing, to look at or to watch: one notification for each that did.
+    ///
+    /// `None` before the first attempt, while the receiving end is reached, be it parked, and after another order to
+    /// connect. An attempt is made again by itself, so an error may pass, or may be one that only somebody who reads it
+    /// can mend. A final refusal is in the status alone.
+    pub fn last_error(&self) -> watch::Receiver<Option<AttemptError>> {
+        self.shared.last_error.subscribe()
     }
 
     /// Counts since the beginning.

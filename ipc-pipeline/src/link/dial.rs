@@ -1,6 +1,6 @@
 //! The dialler's half of the handshake: hello, then an answer, or a wait and a later answer.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use ipc_transport::{Connection, ReadHalf, WriteHalf};
 use tokio::{
@@ -12,8 +12,8 @@ use crate::protocol::{Answer, Hello, PREAMBLE_LEN, Preamble, ProtocolError, Refu
 
 /// How a greeting went.
 pub(crate) enum Greeted {
-    /// The connection broke, or the peer is no link.
-    Failed(Option<ProtocolError>),
+    /// The connection broke, or the peer took too long, or is no link.
+    Failed(io::Error),
     Refused(Refusal),
     Welcome(Box<(Welcome, ReadHalf, WriteHalf)>),
     /// Best effort: where the datagrams go, for as long as the connection stands.
@@ -33,11 +33,11 @@ pub(crate) async fn greet(
         Err(error) => return Greeted::Refused(Refusal::Unsupported { what: error.to_string() }),
     };
     let first = timeout(limit, async {
-        writer.write_all(&bytes).await.ok()?;
-        writer.flush().await.ok()?;
-        Some(read_answer(&mut reader).await)
+        writer.write_all(&bytes).await?;
+        writer.flush().await?;
+        read_answer(&mut reader).await
     });
-    let Ok(Some(mut answer)) = first.await else { return Greeted::Failed(None) };
+    let mut answer = first.await.unwrap_or_else(|late| Err(late.into()));
     loop {
         match answer {
             Ok(Answer::Welcome(welcome)) => return Greeted::Welcome(Box::new((welcome, reader, writer))),
@@ -52,11 +52,16 @@ pub(crate) async fn greet(
     }
 }
 
-async fn read_answer(reader: &mut ReadHalf) -> Result<Answer, Option<ProtocolError>> {
+async fn read_answer(reader: &mut ReadHalf) -> io::Result<Answer> {
     let mut preamble = [0; PREAMBLE_LEN];
-    reader.read_exact(&mut preamble).await.map_err(|_| None)?;
-    let preamble = Preamble::decode(preamble, true).map_err(Some)?;
+    reader.read_exact(&mut preamble).await?;
+    let preamble = Preamble::decode(preamble, true).map_err(violation)?;
     let mut fields = vec![0; preamble.len.into()];
-    reader.read_exact(&mut fields).await.map_err(|_| None)?;
-    Answer::decode(&fields).map_err(Some)
+    reader.read_exact(&mut fields).await?;
+    Answer::decode(&fields).map_err(violation)
+}
+
+/// A peer that does not keep to the protocol, as a failure of its connection.
+pub(crate) fn violation(error: ProtocolError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }

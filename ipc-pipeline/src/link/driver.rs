@@ -18,8 +18,8 @@ use ipc_transport::{Backoff, BackoffConfig, ReadHalf, WriteHalf};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{
-    Connector, LinkNames, LostReason, Status,
-    dial::{Greeted, greet},
+    AttemptError, Connector, LinkNames, LostReason, Status,
+    dial::{Greeted, greet, violation},
     shared::{Flushed, Shared, State},
 };
 use crate::protocol::{Control, ControlReader, End, ProtocolError, Refusal, Welcome};
@@ -87,8 +87,9 @@ pub(super) async fn run(driving: Driving, connector: Arc<dyn Connector>, names: 
                 }
                 released_before = released;
             }
+            Attempt::Failed(error) => shared.tell_error(Some(error), order),
             Attempt::Interrupted => continue,
-            Attempt::NotNow => {}
+            Attempt::Refused => {}
         }
         let delay = schedule.next_delay(shared, &*connector);
         let mut changed = pin!(connector.changed());
@@ -122,12 +123,14 @@ impl Schedule {
 }
 
 enum Attempt {
-    /// There was a connection and it is gone.
-    Lost(LostReason),
+    /// Nobody there, or not ready.
+    Failed(AttemptError),
     /// A command came; look at the state again.
     Interrupted,
-    /// Nobody there, or not ready.
-    NotNow,
+    /// There was a connection and it is gone.
+    Lost(LostReason),
+    /// For good, as the machine knows.
+    Refused,
 }
 
 async fn attempt(
@@ -143,11 +146,9 @@ async fn attempt(
     };
     let connection = match connection {
         Ok(connection) => connection,
-        Err(error) => {
-            tracing::trace!(%error, "dial failed");
-            return Attempt::NotNow;
-        }
+        Err(error) => return Attempt::Failed(AttemptError::Dial(error)),
     };
+    let remote = connection.info().remote.clone();
     let hello = {
         let mut state = shared.lock();
         state.cut = false;
@@ -161,26 +162,31 @@ async fn attempt(
         hello
     };
     let Some(asking) = Asking::begin(shared, order) else { return Attempt::Interrupted };
+    let parked = || {
+        asking.end();
+        shared.tell_error(None, order);
+    };
     let greeted = tokio::select! {
-        greeted = greet(connection, &hello, shared.config.handshake_timeout, || asking.end()) => greeted,
+        greeted = greet(connection, &hello, shared.config.handshake_timeout, parked) => greeted,
         () = shared.interrupted(order) => return Attempt::Interrupted,
     };
     match greeted {
-        Greeted::Failed(error) => {
-            tracing::debug!(?error, "handshake failed");
-            Attempt::NotNow
-        }
+        Greeted::Failed(error) => Attempt::Failed(AttemptError::handshake(remote, error)),
         Greeted::Datagrams(_) => {
-            tracing::debug!("handshake failed: datagrams were not asked for");
-            Attempt::NotNow
+            let error = ProtocolError::Hello { what: "datagrams were not asked for" };
+            Attempt::Failed(AttemptError::handshake(remote, violation(error)))
         }
         Greeted::Refused(refusal) => {
-            tracing::debug!(%refusal, "refused");
+            if refusal.is_transient() {
+                return Attempt::Failed(AttemptError::Refused(refusal));
+            }
+            shared.tell_error(None, order);
             shared.lock().machine.handle_refusal(refusal);
-            Attempt::NotNow
+            Attempt::Refused
         }
         Greeted::Welcome(welcome) => {
             let (welcome, reader, writer) = *welcome;
+            shared.tell_error(None, order);
             frames(shared, asking, &welcome, reader, writer, order).await
         }
     }
@@ -346,6 +352,10 @@ fn wake(wakers: Vec<Waker>) {
 }
 
 impl Shared {
+    fn tell_error(&self, error: Option<AttemptError>, order: u64) {
+        self.last_error.tell(error, || self.lock().order == order);
+    }
+
     /// Completes when the driver has to look at the state: over, or an order to cut.
     async fn interrupted(&self, order: u64) {
         poll_fn(|cx| {

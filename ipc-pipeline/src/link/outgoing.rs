@@ -90,6 +90,7 @@ impl<T: 'static> OutgoingLink<T> {
             state.abandoned = false;
         });
         shared.status.send_replace(Status::Waiting);
+        shared.last_error.clear();
         let driving = driver::Driving::new(shared, order);
         runtime.spawn(driver::run(driving, connector, names, self.codec.clone()));
         Ok(())

@@ -13,7 +13,7 @@ use ipc_transport::{EncodeError, Encoder};
 use tokio::sync::watch;
 
 use super::{
-    LinkSink, Permit, Room, Status,
+    AttemptError, LinkSink, Permit, Room, Status,
     permit::{UnusedUnit, Waiting},
     shared::{Encoding, Shared, State},
 };
@@ -277,6 +277,15 @@ impl<T: 'static> Sender<T> {
     /// The link's status, to look at or to watch.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.shared.status.subscribe()
+    }
+
+    /// Why the last attempt to connect came to nothing, to look at or to watch: one notification for each that did.
+    ///
+    /// `None` before the first attempt, while the receiving end is reached, be it parked, and after another order to
+    /// connect. An attempt is made again by itself, so an error may pass, or may be one that only somebody who reads it
+    /// can mend. A final refusal is in the status alone.
+    pub fn last_error(&self) -> watch::Receiver<Option<AttemptError>> {
+        self.shared.last_error.subscribe()
     }
 
     /// Whether the link is full, to look at or to watch: one notification per change.

@@ -15,7 +15,7 @@ use std::{
 use ipc_transport::WriteHalf;
 use tokio::{io::AsyncWrite, runtime::Handle, sync::watch};
 
-use super::{LinkConfig, Room, Status};
+use super::{LastError, LinkConfig, Room, Status};
 use crate::{
     SendErrorReason,
     protocol::{End, Outgoing, SessionId},
@@ -37,6 +37,7 @@ pub(super) struct Shared {
     /// Held by the driver that runs: one that takes its place waits until it is done.
     pub(super) turn: tokio::sync::Mutex<()>,
     pub(super) status: watch::Sender<Status>,
+    pub(super) last_error: LastError,
     pub(super) room: watch::Sender<Room>,
     pub(super) config: LinkConfig,
 }
@@ -112,6 +113,7 @@ impl Shared {
             owed: AtomicUsize::new(0),
             turn: tokio::sync::Mutex::new(()),
             status: watch::Sender::new(Status::Closed),
+            last_error: LastError::new(),
             room: watch::Sender::new(Room::default()),
             config,
         })

@@ -10,6 +10,7 @@ mod cancelling;
 mod connecting;
 mod datagrams;
 mod ending;
+mod hindered;
 mod killing;
 mod limiting;
 mod measuring;
