@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use ipc_pipeline::{
     CapacityError, Sender,
     protocol::{Hello, SessionId},
@@ -296,6 +297,15 @@ impl Client {
         self.shared.peer.core.handlers.stream_any(capacity)
     }
 
+    /// Runs `handler` for whatever bytes arrive, in pieces as they come, on the raw wire.
+    pub fn on_bytes<F, Fut>(&self, handler: F) -> Subscription
+    where
+        F: Fn(Bytes, Reply) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.shared.peer.core.bytes.add(move |(bytes, reply)| handler(bytes, reply))
+    }
+
     /// Removes all handlers and streams of the events of this name; how many there were.
     pub fn remove_all(&self, name: &str) -> usize {
         self.shared.peer.core.handlers.remove_all(name)
@@ -379,6 +389,34 @@ impl Client {
         T: Serialize + Sync + ?Sized,
     {
         let frame = self.shared.peer.core.encode_event(name, Some(value))?;
+        self.shared.peer.wire.event(frame).await
+    }
+
+    /// As [`emit`](Self::emit), of an event without data; a handler gets what nothing is of its type: the unit, or `null`.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn emit_bare(&self, name: &str) -> Result<(), EmitError> {
+        let frame = self.shared.peer.core.encode_event(name, None::<&()>)?;
+        self.shared.peer.wire.event(frame).await
+    }
+
+    /// Sends bare bytes to the server, on the raw wire; they go out as they are, and may arrive in other pieces.
+    ///
+    /// # Errors
+    ///
+    /// [`EmitError::Unsupported`] on another wire; otherwise as [`emit`](Self::emit).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future while it waits sends nothing.
+    pub async fn emit_bytes(&self, bytes: impl Into<Bytes> + Send) -> Result<(), EmitError> {
+        let frame = self.shared.peer.core.encode_bytes(bytes.into())?;
         self.shared.peer.wire.event(frame).await
     }
 

@@ -19,7 +19,7 @@ use super::{
     frame::Frame,
     hooks::Hooks,
     message::Message,
-    node_ipc,
+    node_ipc::{self, Introspection},
     peer::{Counters, Peer},
     plain::Cutting,
 };
@@ -119,6 +119,13 @@ impl Core {
                 })?)
             }
             Format::NodeIpc(wire) => {
+                if matches!(
+                    Introspection::of(name),
+                    Some(Introspection::GetBroadcasting | Introspection::GetListening)
+                ) {
+                    // What comes back is an answer, and not the greeting of an old server.
+                    self.asks_for_events.store(true, Ordering::Relaxed);
+                }
                 let mut bytes = Vec::with_capacity(FIRST_ROOM);
                 wire.0.encode(name, value, &mut bytes)?;
                 Ok(Frame::Shared(Bytes::from(bytes)))
@@ -139,9 +146,7 @@ impl Core {
     pub(super) fn cutting(&self) -> Option<Cutting> {
         match &self.format {
             Format::Native => None,
-            Format::NodeIpc(wire) => {
-                Some(Cutting::Frames(wire.1.delimiter.clone(), wire.1.profile.clone()))
-            }
+            Format::NodeIpc(wire) => Some(Cutting::Frames(wire.1.delimiter.clone(), wire.1.profile.clone())),
             Format::Raw => Some(Cutting::Raw),
         }
     }
@@ -158,10 +163,6 @@ impl Core {
         let mut bytes = Vec::new();
         catalogue.greet(&self.id, &wire.0, &mut bytes).ok()?;
         Some(Frame::Shared(Bytes::from(bytes)))
-    }
-
-    pub(super) fn ask_for_events(&self) {
-        self.asks_for_events.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn asks_for_events(&self) -> bool {

@@ -321,8 +321,7 @@ async fn take_arrivals(peer: Arc<Peer>, mut arrivals: ipc_pipeline::Receiver<Arr
                 // Without data a handler gets what `null` is of its type.
                 let data = envelope.data.unwrap_or(b"null");
                 let codec = core.tuning.codec;
-                let outcome =
-                    dispatcher.dispatch(&envelope.name, codec, data, Meta::default(), &reply).await;
+                let outcome = dispatcher.dispatch(&envelope.name, codec, data, Meta::default(), &reply).await;
                 if outcome.panicked > 0 && core.hangs_up_on_panic {
                     peer.wire.cut();
                 }

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use ipc_transport::{Endpoint, PeerIdentity};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -63,6 +64,34 @@ impl Reply {
         T: Serialize + Sync + ?Sized,
     {
         let frame = self.peer.core.encode_event(name, Some(value))?;
+        self.peer.wire.event(frame).await
+    }
+
+    /// As [`emit`](Self::emit), of an event without data; a handler gets what nothing is of its type: the unit, or `null`.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn emit_bare(&self, name: &str) -> Result<(), EmitError> {
+        let frame = self.peer.core.encode_event(name, None::<&()>)?;
+        self.peer.wire.event(frame).await
+    }
+
+    /// Sends bare bytes to this peer, on the raw wire; they go out as they are, and may arrive in other pieces.
+    ///
+    /// # Errors
+    ///
+    /// [`EmitError::Unsupported`] on another wire; otherwise as [`emit`](Self::emit).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future while it waits sends nothing.
+    pub async fn emit_bytes(&self, bytes: impl Into<Bytes> + Send) -> Result<(), EmitError> {
+        let frame = self.peer.core.encode_bytes(bytes.into())?;
         self.peer.wire.event(frame).await
     }
 

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use ipc_pipeline::{
     CapacityError,
     link::Greeting,
@@ -233,6 +234,15 @@ impl Server {
         self.shared.core.handlers.stream_any(capacity)
     }
 
+    /// Runs `handler` for whatever bytes arrive, in pieces as they come, on the raw wire.
+    pub fn on_bytes<F, Fut>(&self, handler: F) -> Subscription
+    where
+        F: Fn(Bytes, Reply) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.shared.core.bytes.add(move |(bytes, reply)| handler(bytes, reply))
+    }
+
     /// Removes all handlers and streams of the events of this name; how many there were.
     pub fn remove_all(&self, name: &str) -> usize {
         self.shared.core.handlers.remove_all(name)
@@ -351,6 +361,16 @@ impl Server {
         Ok(told)
     }
 
+    /// Sends bare bytes to every client, on the raw wire; to how many is returned.
+    ///
+    /// # Errors
+    ///
+    /// [`EmitError::Unsupported`] on another wire.
+    pub fn broadcast_bytes(&self, bytes: impl Into<Bytes>) -> Result<usize, EmitError> {
+        let frame = self.shared.core.encode_bytes(bytes.into())?;
+        Ok(self.roster().spread(&frame, None).0)
+    }
+
     /// As [`broadcast`](Self::broadcast), without waiting whatever the policy: from outside any task, for one.
     ///
     /// # Errors
@@ -424,7 +444,6 @@ impl Server {
     fn roster(&self) -> &Roster {
         self.shared.roster()
     }
-
 }
 
 /// Hangs up on everybody; what was not delivered is lost.
@@ -609,12 +628,7 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming, handshaking: Handshaking
 }
 
 /// One connection of a wire without links: it is its client's whole life.
-async fn serve_plain(
-    shared: Arc<Shared>,
-    incoming: Incoming,
-    handshaking: Handshaking,
-    cutting: Cutting,
-) {
+async fn serve_plain(shared: Arc<Shared>, incoming: Incoming, handshaking: Handshaking, cutting: Cutting) {
     let limits = shared.config.tuning.limits.clone();
     let Ok(Ok(connection)) = timeout(limits.handshake_timeout, incoming.establish()).await else {
         shared.core.counters.failed.fetch_add(1, Ordering::Relaxed);

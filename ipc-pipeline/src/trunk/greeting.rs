@@ -1,6 +1,6 @@
 //! How a trunk begins: the hello of links, which says that lanes follow, and its answer.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use ipc_transport::Connection;
 use tokio::{io::AsyncWriteExt, time::timeout};
@@ -11,19 +11,16 @@ use crate::{
         Greeting,
         dial::{Greeted, greet},
     },
-    protocol::{Answer, DeliveryMode, Hello, ProtocolError, Refusal, Welcome},
+    protocol::{Answer, DeliveryMode, Hello, Refusal, Welcome},
 };
 
 /// Why a peer that was dialled gave no trunk.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum DialError {
-    /// It hung up, or said nothing in time.
-    #[error("the peer hung up or did not answer in time")]
-    HangUp,
-    /// It does not speak the protocol.
-    #[error("the peer does not speak the protocol")]
-    Protocol(#[source] ProtocolError),
+    /// It hung up, said nothing in time, or does not speak the protocol; the cause tells which.
+    #[error("the peer gave no answer that makes sense")]
+    Failed(#[source] Arc<io::Error>),
     /// It said no.
     #[error("the peer refused the connection")]
     Refused(#[source] Refusal),
@@ -50,8 +47,7 @@ pub async fn dial(
     hello.delivery = DeliveryMode::Lanes;
     let info = connection.info().clone();
     match greet(connection, &hello, limit, || {}).await {
-        Greeted::Failed(Some(error)) => Err(DialError::Protocol(error)),
-        Greeted::Failed(None) => Err(DialError::HangUp),
+        Greeted::Failed(error) => Err(DialError::Failed(Arc::new(error))),
         Greeted::Refused(refusal) => Err(DialError::Refused(refusal)),
         Greeted::Datagrams(_) => {
             let what = "datagrams were not asked for".to_owned();
