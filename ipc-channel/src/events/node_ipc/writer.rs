@@ -44,13 +44,14 @@ impl Writer {
     /// Appends one frame to `out`; `out` is as before on error.
     ///
     /// Without data the key is absent. Node's own `emit` writes `{}` then, and handlers there get `undefined` otherwise.
-    /// Each level of `data` in the sense of [`ipc_transport::depth`] counts against the depth of the profile.
+    /// Each level of `data` in the sense of [`ipc_transport::depth`] counts against the depth of the profile; a
+    /// [`serde_json::value::RawValue`] is one, however deep its text nests.
     ///
     /// # Errors
     ///
     /// [`WireError::Encode`] with [`EncodeError::TooLarge`], [`EncodeError::Depth`] or [`EncodeError::Custom`];
-    /// [`WireError::ContainsDelimiter`], which a delimiter with a control character that `data` does not bring along
-    /// ([`serde_json::value::RawValue`]) rules out; what [`Profile::check_out`] says of the name.
+    /// [`WireError::ContainsDelimiter`], which the default delimiter rules out; what [`Profile::check_out`] says of the
+    /// name.
     pub fn encode<T>(&self, name: &str, data: Option<&T>, out: &mut Vec<u8>) -> Result<(), WireError>
     where
         T: Serialize + ?Sized,
