@@ -6,6 +6,9 @@ use bytes::Bytes;
 use ipc_transport::{Bincode, DecodeError, Decoder, EncodeBuffer, EncodeError, Encoder, Json};
 use serde::{Serialize, de::DeserializeOwned};
 
+/// As deep as the parser goes, since peers in other languages nest as they like.
+const JSON: Json = Json::new().with_max_depth(127);
+
 /// How the values of events are encoded.
 ///
 /// Both ends of a connection use the same one; it is compared when they greet each other.
@@ -15,7 +18,7 @@ pub enum PayloadCodec {
     /// Compact and fast, and the default: both ends know the types. See [`Bincode`].
     #[default]
     Bincode,
-    /// Text that describes itself, for peers in other languages. See [`Json`].
+    /// Text that describes itself, for peers in other languages. See [`Json`]; values may nest 127 levels.
     Json,
 }
 
@@ -40,7 +43,7 @@ impl PayloadCodec {
     {
         match self {
             Self::Bincode => Encoder::encode(&Bincode::default(), &value, out),
-            Self::Json => Encoder::encode(&Json::new(), &value, out),
+            Self::Json => Encoder::encode(&JSON, &value, out),
         }
     }
 
@@ -52,7 +55,7 @@ impl PayloadCodec {
     pub fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, DecodeError> {
         match self {
             Self::Bincode => Decoder::decode(&Bincode::default(), bytes),
-            Self::Json => Decoder::decode(&Json::new(), bytes),
+            Self::Json => Decoder::decode(&JSON, bytes),
         }
     }
 }

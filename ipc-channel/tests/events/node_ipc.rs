@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::StreamExt as _;
 use ipc_channel::{
     Event,
     events::{Client, ClientConfig, Reply, Server, ServerConfig, Wire},
@@ -21,8 +20,7 @@ async fn hello_hears_hello_world_as_json() {
         world.on("message", async |data: Event<String>, reply: Reply| {
             reply.emit("message", &format!("{} world!", *data)).await.unwrap();
         });
-        let config =
-            ClientConfig::new("world").endpoint(world.endpoint().clone()).wire(Wire::node_ipc());
+        let config = ClientConfig::new("world").endpoint(world.endpoint().clone()).wire(Wire::node_ipc());
         let hello = Client::start(config).unwrap();
         let mut answers = hello.events::<String>("message", 8).unwrap();
         hello.emit("message", "hello").await.unwrap();
