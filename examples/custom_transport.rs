@@ -4,14 +4,13 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that shows what it does")]
 
 use std::{collections::BTreeMap, env, ffi::OsString, fs::File, io, os::fd::AsFd as _, os::fd::OwnedFd};
-use std::{pin::Pin, sync::Arc, sync::Mutex, sync::MutexGuard, task::Context, task::Poll, time::Duration};
+use std::{sync::Arc, sync::Mutex, sync::MutexGuard, time::Duration};
 
 use async_trait::async_trait;
 use ipc_ports::{AckMode, Node, NodeConfig, PortConfig};
 use ipc_transport::{Access, ListenOptions, Listener, PeerIdentity, StaticNaming, Transport};
 use ipc_transport::{ConnectOptions, Connection, ConnectionInfo, Endpoint, Error, Incoming};
-use tokio::{io::AsyncRead, io::AsyncWrite, io::ReadBuf, net::unix::pipe, runtime::Handle, sync::mpsc};
-use tokio::{process::Child, process::Command};
+use tokio::{net::unix::pipe, process::Command, runtime::Handle, sync::mpsc};
 
 /// Connections over pipes. `stdio:NAME` is the listener of that name among the clones of this transport, or else the
 /// command of that name, started anew by each connection; dropping both halves of it kills and reaps the process.
@@ -65,12 +64,12 @@ impl Transport for StdioTransport {
         Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let refused = || Error::ConnectionRefused { endpoint: to.clone() };
         let (mut near, far) = Pipes::pair().map_err(|error| Error::io("make pipes", to, error))?;
-        let (mut places, mut child) = (self.places(), Arc::default());
+        let (mut places, mut child) = (self.places(), None);
         match places.get(to.address()) {
             Some(Place::Command(program, arguments)) => {
                 let mut command = Command::new(program);
                 command.args(arguments).stdin(far.0).stdout(far.1).kill_on_drop(true);
-                child = Arc::new(Some(command.spawn().map_err(|error| Error::io("start", to, error))?));
+                child = Some(command.spawn().map_err(|error| Error::io("start", to, error))?);
             }
             Some(Place::Listener(listener)) => listener.try_send(far).map_err(|_| refused())?,
             _ => match places.remove("") {
@@ -78,7 +77,7 @@ impl Transport for StdioTransport {
                 _ => return Err(refused()),
             },
         }
-        near.open(to, &options.access, child)
+        Ok(near.open(to, &options.access)?.holding(child))
     }
 
     async fn listen(&self, at: &Endpoint, options: &ListenOptions) -> Result<Box<dyn Listener>, Error> {
@@ -112,7 +111,7 @@ impl Listener for StdioListener {
     async fn accept(&mut self) -> Result<Incoming, Error> {
         let (at, access) = (self.at.clone(), self.access.clone());
         let pipes = self.arriving.recv().await.ok_or_else(|| Error::NotFound { endpoint: at.to_string() })?;
-        Ok(Incoming::new(at.clone(), async move { pipes.open(&at, &access, Arc::default()) }))
+        Ok(Incoming::new(at.clone(), async move { pipes.open(&at, &access) }))
     }
 
     async fn close(self: Box<Self>) -> Result<(), Error> {
@@ -130,41 +129,16 @@ impl Pipes {
         Ok((Self(near_reader.into(), near_writer.into()), Self(far_reader.into(), far_writer.into())))
     }
 
-    fn open(self, at: &Endpoint, access: &Access, child: Arc<Option<Child>>) -> Result<Connection, Error> {
+    fn open(self, at: &Endpoint, access: &Access) -> Result<Connection, Error> {
         Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let peer = PeerIdentity::Unknown;
         if !access.admits(&peer) {
             return Err(Error::AccessDenied { endpoint: at.clone(), peer: peer.to_string() });
         }
         let failed = |error| Error::io("open", at, error);
-        let reader = Half(pipe::Receiver::from_owned_fd(self.0).map_err(failed)?, child.clone());
-        let writer = Half(Some(pipe::Sender::from_owned_fd(self.1).map_err(failed)?), child);
+        let reader = pipe::Receiver::from_owned_fd(self.0).map_err(failed)?;
+        let writer = pipe::Sender::from_owned_fd(self.1).map_err(failed)?;
         Ok(Connection::from_bytes(reader, writer, ConnectionInfo::new(at.clone(), at.clone(), peer)))
-    }
-}
-
-/// One direction, whose pipe is closed with it, and the child, which ends when both directions are dropped.
-struct Half<P>(P, #[expect(dead_code, reason = "it is held to be dropped")] Arc<Option<Child>>);
-
-impl AsyncRead for Half<pipe::Receiver> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().0).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Half<Option<pipe::Sender>> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let Some(pipe) = &mut self.0 else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
-        Pin::new(pipe).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0 = None;
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -1,10 +1,12 @@
 //! Connections: two owned halves that move bytes in order, and what is known about the peer.
 
 use std::{
+    any::Any,
     fmt,
     future::Future as _,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -57,8 +59,8 @@ impl Connection {
         info: ConnectionInfo,
     ) -> Self {
         Self {
-            reader: ReadHalf(Reader::Bytes(Box::new(reader))),
-            writer: WriteHalf(Writer::Bytes(Box::new(writer))),
+            reader: ReadHalf(Reader::Bytes(Box::new(reader)), None),
+            writer: WriteHalf(Writer::Bytes(Box::new(writer)), None),
             info,
         }
     }
@@ -71,8 +73,8 @@ impl Connection {
         info: ConnectionInfo,
     ) -> Self {
         Self {
-            reader: ReadHalf(Reader::Socket(reader)),
-            writer: WriteHalf(Writer::Bytes(Box::new(writer))),
+            reader: ReadHalf(Reader::Socket(reader), None),
+            writer: WriteHalf(Writer::Bytes(Box::new(writer)), None),
             info,
         }
     }
@@ -86,14 +88,23 @@ impl Connection {
         info: ConnectionInfo,
     ) -> Self {
         Self {
-            reader: ReadHalf(Reader::Frames {
-                stream: Box::new(reader),
-                rest: Bytes::new(),
-                has_ended: false,
-            }),
-            writer: WriteHalf(Writer::Frames(Box::new(writer))),
+            reader: ReadHalf(
+                Reader::Frames { stream: Box::new(reader), rest: Bytes::new(), has_ended: false },
+                None,
+            ),
+            writer: WriteHalf(Writer::Frames(Box::new(writer)), None),
             info,
         }
+    }
+
+    /// Keeps something for as long as either half lives: the process at the other end of its pipes, or a permit.
+    #[must_use]
+    pub fn holding(mut self, held: impl Send + Sync + 'static) -> Self {
+        let earlier = self.reader.1.take();
+        let held: Held = Arc::new((held, earlier));
+        self.reader.1 = Some(held.clone());
+        self.writer.1 = Some(held);
+        self
     }
 
     /// Endpoints and identity.
@@ -114,7 +125,7 @@ impl fmt::Debug for Connection {
 }
 
 /// The half that reads; use it as [`AsyncRead`].
-pub struct ReadHalf(Reader);
+pub struct ReadHalf(Reader, Option<Held>);
 
 enum Reader {
     #[cfg(feature = "unix")]
@@ -185,18 +196,25 @@ impl fmt::Debug for ReadHalf {
     }
 }
 
-/// The half that writes; use it as [`AsyncWrite`]. Closing it is seen by the peer as end of stream.
-pub struct WriteHalf(Writer);
+/// The half that writes; use it as [`AsyncWrite`]. Closing it is seen by the peer as end of stream: once it is shut down
+/// the transport's writer is dropped, for those that end with it, as pipes do.
+pub struct WriteHalf(Writer, Option<Held>);
+
+/// What lives as long as either half.
+type Held = Arc<dyn Any + Send + Sync>;
 
 enum Writer {
     Bytes(Box<dyn AsyncWrite + Send + Unpin>),
     Frames(Box<dyn Sink<Bytes, Error = Error> + Send + Unpin>),
+    /// Shut down.
+    Closed,
 }
 
 impl AsyncWrite for WriteHalf {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.0 {
             Writer::Bytes(writer) => Pin::new(writer).poll_write(cx, buf),
+            Writer::Closed => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             Writer::Frames(_) => self.poll_write_vectored(cx, &[io::IoSlice::new(buf)]),
         }
     }
@@ -208,6 +226,7 @@ impl AsyncWrite for WriteHalf {
     ) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().0 {
             Writer::Bytes(writer) => Pin::new(writer).poll_write_vectored(cx, bufs),
+            Writer::Closed => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             Writer::Frames(sink) => {
                 ready!(Pin::new(&mut *sink).poll_ready(cx))?;
                 let mut frame = Vec::new();
@@ -230,22 +249,27 @@ impl AsyncWrite for WriteHalf {
     fn is_write_vectored(&self) -> bool {
         match &self.0 {
             Writer::Bytes(writer) => writer.is_write_vectored(),
-            Writer::Frames(_) => true,
+            Writer::Closed | Writer::Frames(_) => true,
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().0 {
             Writer::Bytes(writer) => Pin::new(writer).poll_flush(cx),
+            Writer::Closed => Poll::Ready(Ok(())),
             Writer::Frames(sink) => Pin::new(sink).poll_flush(cx).map_err(Into::into),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().0 {
-            Writer::Bytes(writer) => Pin::new(writer).poll_shutdown(cx),
-            Writer::Frames(sink) => Pin::new(sink).poll_close(cx).map_err(Into::into),
+        let writer = &mut self.get_mut().0;
+        match writer {
+            Writer::Bytes(writer) => ready!(Pin::new(writer).poll_shutdown(cx))?,
+            Writer::Closed => {}
+            Writer::Frames(sink) => ready!(Pin::new(sink).poll_close(cx))?,
         }
+        *writer = Writer::Closed;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -258,6 +282,7 @@ impl fmt::Debug for WriteHalf {
 #[cfg(test)]
 mod tests {
     use futures_util::{SinkExt as _, StreamExt as _, sink, stream};
+    use tokio::io::AsyncWriteExt as _;
 
     use super::*;
 
@@ -281,5 +306,39 @@ mod tests {
             assert_eq!(std::future::poll_fn(|cx| reader.poll_read_vec(cx, &mut more, 8)).await.unwrap(), 0);
         }
         assert_eq!(all, b"abab");
+    }
+
+    fn over(
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+    ) -> Connection {
+        let at: Endpoint = "mem:a".parse().unwrap();
+        Connection::from_bytes(reader, writer, ConnectionInfo::new(at.clone(), at, PeerIdentity::Unknown))
+    }
+
+    #[test]
+    fn what_is_held_lives_as_long_as_either_half() {
+        let (first, second) = (Arc::new(1), Arc::new(2));
+        let connection = over(tokio::io::empty(), tokio::io::sink());
+        let (reader, writer, _) = connection.holding(first.clone()).holding(second.clone()).into_parts();
+        drop(reader);
+        assert_eq!((Arc::strong_count(&first), Arc::strong_count(&second)), (2, 2));
+        drop(writer);
+        assert_eq!((Arc::strong_count(&first), Arc::strong_count(&second)), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_is_shut_down_is_dropped() {
+        let (near, mut far) = tokio::io::duplex(8);
+        let (_, mut writer, _) = over(tokio::io::empty(), near).into_parts();
+        writer.write_all(b"ab").await.unwrap();
+        writer.shutdown().await.unwrap();
+        let mut all = Vec::new();
+        assert_eq!(far.read_to_end(&mut all).await.unwrap(), 2);
+        // The other end is gone, and not only closed.
+        assert_eq!(far.write(b"c").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(writer.write(b"c").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        writer.flush().await.unwrap();
+        writer.shutdown().await.unwrap();
     }
 }
