@@ -18,7 +18,7 @@ mod reply;
 mod server;
 
 pub use client::{Client, ClientCounters, ClientStatus};
-pub use config::{ClientConfig, NodeIpc, RetryPolicy, ServerConfig, Wire};
+pub use config::{ClientConfig, NodeIpc, OnPanic, RetryPolicy, ServerConfig, Wire};
 pub use core::Directory;
 pub use error::{CallError, ConnectError, EmitError};
 pub use lifecycle::{AttemptFailed, Closing, Departure, DisconnectReason, GaveUp, Undelivered};

@@ -144,7 +144,7 @@ impl Client {
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let config = config.started();
         let place = config.resolve()?;
-        let core = Core::new(&config.server, config.tuning.clone(), false);
+        let core = Core::new(&config.server, config.tuning.clone());
         let id: Arc<str> = Arc::from(config.server.as_str());
         let (peer, plain) = if let Some(cutting) = core.cutting() {
             let (wire, outbox) = Plain::new(&config.tuning, core.max_pending())?;

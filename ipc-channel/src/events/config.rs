@@ -93,6 +93,19 @@ impl NodeIpc {
     }
 }
 
+/// What becomes of a connection when a handler of one of its events or requests panics.
+///
+/// The panic is caught and counted either way, that handler ends, and a request that it was to answer fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum OnPanic {
+    /// It goes on, and so do the other handlers. The default: one bad value must not cost a peer its connection.
+    #[default]
+    Continue,
+    /// It is cut, as a broken cable would; on the native wire nothing accepted is lost by it.
+    HangUp,
+}
+
 /// What both kinds of ends have in common.
 #[derive(Debug, Clone)]
 pub(super) struct Tuning {
@@ -106,6 +119,7 @@ pub(super) struct Tuning {
     pub(super) max_in_flight: usize,
     pub(super) max_calls: usize,
     pub(super) heartbeat: Option<Duration>,
+    pub(super) on_panic: OnPanic,
     pub(super) limits: Limits,
     pub(super) budget: Option<Budget>,
 }
@@ -124,6 +138,7 @@ impl Default for Tuning {
             max_in_flight: 256,
             max_calls: 1024,
             heartbeat: None,
+            on_panic: OnPanic::Continue,
             limits: Limits::default(),
             budget: None,
         }
@@ -291,6 +306,12 @@ macro_rules! common_setters {
         /// twice what the other process may be held up.
         pub fn heartbeat(mut self, interval: Duration) -> Self {
             self.tuning.heartbeat = Some(interval);
+            self
+        }
+
+        /// What becomes of a connection when a handler panics. It goes on, by default.
+        pub fn on_panic(mut self, on_panic: OnPanic) -> Self {
+            self.tuning.on_panic = on_panic;
             self
         }
 

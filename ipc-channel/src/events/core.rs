@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::{
     CallError, EmitError, Reply,
-    config::{NodeIpc, Tuning, Wire},
+    config::{NodeIpc, OnPanic, Tuning, Wire},
     error::check_name,
     frame::Frame,
     hooks::Hooks,
@@ -45,7 +45,6 @@ pub(super) struct Core {
     format: Format,
     pub(super) tuning: Tuning,
     pub(super) counters: Counters,
-    pub(super) hangs_up_on_panic: bool,
     /// Of a server.
     roster: OnceLock<Roster>,
     /// The names that events came from, so that one is allocated once.
@@ -74,7 +73,7 @@ pub struct Directory {
 }
 
 impl Core {
-    pub(super) fn new(id: &str, tuning: Tuning, hangs_up_on_panic: bool) -> Arc<Self> {
+    pub(super) fn new(id: &str, tuning: Tuning) -> Arc<Self> {
         let format = match &tuning.wire {
             Wire::Native => Format::Native,
             Wire::NodeIpc(wire) => {
@@ -92,7 +91,6 @@ impl Core {
             format,
             tuning,
             counters: Counters::default(),
-            hangs_up_on_panic,
             roster: OnceLock::new(),
             tellers: Mutex::default(),
             moved: watch::Sender::new((0, String::new())),
@@ -149,6 +147,10 @@ impl Core {
             Format::NodeIpc(wire) => Some(Cutting::Frames(wire.1.delimiter.clone(), wire.1.profile.clone())),
             Format::Raw => Some(Cutting::Raw),
         }
+    }
+
+    pub(super) fn hangs_up_on_panic(&self) -> bool {
+        self.tuning.on_panic == OnPanic::HangUp
     }
 
     /// Bytes that may wait for a peer before it is given up.
@@ -291,8 +293,11 @@ impl Roster {
         self.lock().everybody.clone()
     }
 
-    pub(super) fn known(&self, session: u128) -> Option<Arc<Peer>> {
-        self.lock().by_session.get(&session).cloned()
+    /// The client of this session, for whom this is done before anybody can decide that it does not come back.
+    pub(super) fn known<R>(&self, session: u128, hold: impl FnOnce(&Peer) -> R) -> Option<(Arc<Peer>, R)> {
+        let here = self.lock();
+        let peer = here.by_session.get(&session)?;
+        Some((peer.clone(), hold(peer)))
     }
 
     fn labels(&self) -> Vec<String> {
@@ -346,10 +351,11 @@ impl Roster {
         }
     }
 
-    /// Somebody goes for good; `false` when it was gone already.
-    pub(super) fn leave(&self, peer: &Arc<Peer>) -> bool {
+    /// Somebody goes for good, if nothing has come after the connection of this epoch; `false` if something has, and
+    /// when it was gone already.
+    pub(super) fn leave(&self, peer: &Arc<Peer>, epoch: u64) -> bool {
         let mut here = self.lock();
-        let was_here = here.forget(peer);
+        let was_here = peer.is_gone_since(epoch) && here.forget(peer);
         here.list_anew();
         was_here
     }

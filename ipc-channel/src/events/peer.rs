@@ -291,7 +291,7 @@ async fn take_events(peer: Arc<Peer>, mut events: Receiver<Frame>) {
                 let meta = Meta { from, redelivered };
                 let codec = core.tuning.codec;
                 let outcome = dispatcher.dispatch(name, codec, payload, meta, &reply).await;
-                if outcome.panicked > 0 && core.hangs_up_on_panic {
+                if outcome.panicked > 0 && core.hangs_up_on_panic() {
                     peer.wire.cut();
                 }
             }
@@ -322,7 +322,7 @@ async fn take_arrivals(peer: Arc<Peer>, mut arrivals: ipc_pipeline::Receiver<Arr
                 let data = envelope.data.unwrap_or(b"null");
                 let codec = core.tuning.codec;
                 let outcome = dispatcher.dispatch(&envelope.name, codec, data, Meta::default(), &reply).await;
-                if outcome.panicked > 0 && core.hangs_up_on_panic {
+                if outcome.panicked > 0 && core.hangs_up_on_panic() {
                     peer.wire.cut();
                 }
             }
@@ -469,7 +469,7 @@ impl Peer {
             if peer.calls.done(id, epoch) {
                 peer.tell(id, outcome);
             }
-            if panicked && peer.core.hangs_up_on_panic {
+            if panicked && peer.core.hangs_up_on_panic() {
                 peer.wire.cut();
             }
         });

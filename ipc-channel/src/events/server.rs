@@ -20,7 +20,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     runtime::Handle,
     sync::watch,
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time::{Instant, sleep, timeout},
 };
 
@@ -120,7 +120,7 @@ impl Server {
         let config = config.started();
         let listener = config.claim().await?;
         let endpoint = listener.local_endpoint().clone();
-        let core = Core::new(config.id.as_str(), config.tuning.clone(), false);
+        let core = Core::new(config.id.as_str(), config.tuning.clone());
         core.serve(config.max_clients);
         let shared = Arc::new(Shared {
             acceptor: Acceptor::new(&config.tuning.limits),
@@ -428,10 +428,21 @@ impl Server {
         for peer in &everybody {
             peer.post(&Message::GoAway { to: "" });
         }
-        let mut undelivered = 0;
+        // All at once, as each takes the time of its slowest answer.
+        let mut closing = JoinSet::new();
         for peer in everybody {
-            undelivered += peer.wire.close(until).await;
-            peer.retire();
+            closing.spawn_on(
+                async move {
+                    let undelivered = peer.wire.close(until).await;
+                    peer.retire();
+                    undelivered
+                },
+                &self.runtime,
+            );
+        }
+        let mut undelivered = 0;
+        while let Some(count) = closing.join_next().await {
+            undelivered += count.unwrap_or(0);
         }
         self.stop.send_replace(true);
         let acceptor = self.acceptor.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -486,6 +497,12 @@ impl Shared {
         if hello.to_process != self.config.id {
             return Err(Refusal::WrongProcess { wanted: hello.to_process.clone() });
         }
+        let (theirs, ours) = (hello.max_message, tuning.limits.max_message as u64);
+        if theirs != ours {
+            // Each side sends what the other one must be able to take.
+            let what = format!("the client's messages may have {theirs} bytes, the server's {ours}");
+            return Err(Refusal::Incompatible { what });
+        }
         if hello.codec != codec {
             let what = format!("the client's codec is {}, the server's {codec}", hello.codec);
             return Err(Refusal::Incompatible { what });
@@ -520,17 +537,20 @@ impl Shared {
     }
 
     /// The peer that this hello is of: one that comes back, or a new one.
-    fn enter(self: &Arc<Self>, hello: &Hello) -> Result<Arc<Peer>, Refusal> {
+    fn enter(self: &Arc<Self>, hello: &Hello, info: &ConnectionInfo) -> Result<(Arc<Peer>, u64), Refusal> {
         let session = hello.session.bits();
-        if let Some(known) = self.roster().known(session) {
-            return Ok(known);
+        let connect = |peer: &Peer| peer.connected(hello.attempt, info.clone()).ok_or(Refusal::Stale);
+        if let Some((known, connected)) = self.roster().known(session, connect) {
+            return Ok((known, connected?));
         }
         let id: Arc<str> = Arc::from(hello.from_port.as_str());
         let name: Option<Arc<str>> = name_of(hello).map(Arc::from);
         let labels: Vec<&str> = [Some(&*id), name.as_deref()].into_iter().flatten().collect();
+        let mut epoch = Err(Refusal::Stale);
         let make = || {
             let (wire, inlets) = Native::new(Side::Server, &self.config.tuning)?;
             let peer = Peer::new(id.clone(), name.clone(), self.core.clone(), Outlet::Native(wire));
+            epoch = connect(&peer);
             peer.start(inlets);
             Ok(peer)
         };
@@ -539,7 +559,7 @@ impl Shared {
                 for gone in replaced {
                     self.runtime.spawn(give_up(self.clone(), gone));
                 }
-                Ok(peer)
+                Ok((peer, epoch?))
             }
             Err(Unwelcome::Full) => Err(Refusal::Busy),
             Err(Unwelcome::Taken(name)) => Err(Refusal::NameTaken { name }),
@@ -577,17 +597,12 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming, handshaking: Handshaking
     };
     drop(handshaking);
     let checked = shared.check(greeting.hello(), greeting.info());
-    let peer = match checked.and_then(|()| shared.enter(greeting.hello())) {
-        Ok(peer) => peer,
+    let (peer, epoch) = match checked.and_then(|()| shared.enter(greeting.hello(), greeting.info())) {
+        Ok(entered) => entered,
         Err(refusal) => {
             shared.refused();
             return greeting.refuse(refusal).await;
         }
-    };
-    let attempt = greeting.hello().attempt;
-    let info = greeting.info().clone();
-    let Some(epoch) = peer.connected(attempt, info) else {
-        return greeting.refuse(Refusal::Stale).await;
     };
     let welcome = Welcome {
         incarnation: shared.incarnation,
@@ -622,7 +637,7 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming, handshaking: Handshaking
     if !peer.has_left() {
         sleep(shared.config.keep_cut).await;
     }
-    if peer.is_gone_since(epoch) && shared.roster().leave(&peer) {
+    if shared.roster().leave(&peer, epoch) {
         give_up(shared, peer).await;
     }
 }
@@ -672,7 +687,7 @@ async fn serve_plain(shared: Arc<Shared>, incoming: Incoming, handshaking: Hands
     // What has arrived is still handed out.
     drop(arrived);
     peer.disconnected(epoch);
-    shared.roster().leave(&peer);
+    shared.roster().leave(&peer, epoch);
     shared.ran(shared.disconnected.run(Departure::of(&peer, reason_of_plain(&end))).await);
     let left = outbox.give_up();
     shared.tell_undelivered(&peer, left).await;
