@@ -1,7 +1,7 @@
 //! Messages of the native wire: what travels on the lanes between a server and a client.
 //!
 //! Events go on the private and the broadcast lane; everything that somebody waits for an answer to goes on the control
-//! lane, with the answers. `docs/protocol.md` has the bytes.
+//! lane, with the answers. `docs/events.md` has the bytes.
 
 use ipc_transport::{EncodeBuffer, EncodeError};
 
@@ -236,5 +236,44 @@ mod tests {
         assert_eq!(cut("grüße", 3), "gr");
         assert_eq!(cut("grüße", 4), "grü");
         assert_eq!(cut("ab", 512), "ab");
+    }
+
+    /// The vectors of the page: each is what its message becomes, and what becomes its message.
+    #[test]
+    fn the_page_has_the_bytes() {
+        let payload = b"*".as_slice();
+        let messages = [
+            ("answer", Message::Answer { id: 7, payload }),
+            ("broadcast", Message::Broadcast { id: 7, include_self: false, name: "tick", payload }),
+            ("broadcast-all", Message::Broadcast { id: 7, include_self: true, name: "tick", payload }),
+            ("cancel", Message::Cancel { id: 7 }),
+            ("discover", Message::Discover { id: 7 }),
+            ("emit-to", Message::EmitTo { id: 7, to: "b", name: "tick", payload }),
+            ("event", Message::Event { name: "tick", from: "", payload }),
+            ("event-from", Message::Event { name: "tick", from: "a", payload }),
+            ("failure", Message::Failure { id: 7, code: 3, text: "why" }),
+            ("go-away", Message::GoAway { to: "" }),
+            ("goodbye", Message::Goodbye),
+            ("request", Message::Request { id: 7, to: "", from: "", name: "add", payload }),
+            ("request-by-way", Message::Request { id: 7, to: "b", from: "", name: "add", payload }),
+        ];
+        let page = include_str!("../../../docs/events.md");
+        let (_, block) = page.split_once("```vectors\n").unwrap();
+        let (block, _) = block.split_once("```").unwrap();
+        let vectors: Vec<(&str, Vec<u8>)> = block
+            .lines()
+            .map(|line| {
+                let (name, bytes) = line.split_once(' ').unwrap();
+                (name, bytes.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect())
+            })
+            .collect();
+        assert_eq!(vectors.len(), messages.len());
+        for ((name, bytes), (expected, message)) in vectors.iter().zip(messages) {
+            assert_eq!(*name, expected);
+            let mut encoded = Vec::new();
+            message.encode(&mut EncodeBuffer::growing(&mut encoded, 4096)).unwrap();
+            assert_eq!(encoded, *bytes, "{name}");
+            assert_eq!(Message::decode(bytes), Ok(message), "{name}");
+        }
     }
 }
