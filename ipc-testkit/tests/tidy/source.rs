@@ -148,7 +148,7 @@ pub(crate) fn ids(text: &str) -> Vec<String> {
     let is_id = |word: &&str| {
         let bytes = word.as_bytes();
         bytes.len() == 4
-            && matches!(bytes[0], b'N' | b'P' | b'X')
+            && matches!(bytes[0], b'I' | b'N' | b'P' | b'W' | b'X')
             && bytes[1] == b'-'
             && bytes[2..].iter().all(u8::is_ascii_digit)
     };
