@@ -127,3 +127,18 @@ fn an_idle_sending_end_keeps_one_segment() {
         assert!(kept <= 72 * 1024, "{kept} bytes");
     }
 }
+
+/// A link on which little is said holds little, also once a burst is over: one segment of 4 KiB.
+#[test]
+fn a_link_on_which_little_is_said_holds_little() {
+    let mut pair = pair(2_000, FullPolicy::Wait);
+    pair.step(Step::Dial).unwrap();
+    for burst in [1, 100, 1] {
+        for _ in 0..burst {
+            pair.step(Step::Send(1_000)).unwrap();
+        }
+        pair.settle().unwrap();
+    }
+    let kept = pair.sender().retained_memory();
+    assert!(kept <= 16 * 1024, "{kept} bytes");
+}

@@ -162,7 +162,8 @@ fn the_environment_is_never_changed() {
 
 #[test]
 fn protocol_machines_know_no_clock_no_socket_and_no_runtime() {
-    let rooms = ["ipc-pipeline/src/protocol", "ipc-channel/src/events/node_ipc", "ipc-channel/src/events/message"];
+    let rooms =
+        ["ipc-pipeline/src/protocol", "ipc-channel/src/events/node_ipc", "ipc-channel/src/events/message"];
     let machines = sources().filter(|source| rooms.iter().any(|room| source.path.starts_with(room)));
     let io = ["tokio", "std::net", "std::os", "std::fs", "spawn", "thread::", "async fn", ".await"];
     let time = ["Instant::now", "SystemTime"];

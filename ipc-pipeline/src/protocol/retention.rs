@@ -26,6 +26,10 @@ use super::{HEADER_LEN, Header, Kind, MAX_PAYLOAD, SEGMENT_LEN};
 /// How many spare segments are kept while values are retained; one when none are.
 const MAX_SPARE: usize = 16;
 
+/// The first segment of a link that has nothing retained, as long as that is enough: 4 KiB, so that a process with many
+/// links on which little is said holds little.
+const SMALL_SEGMENT_LEN: usize = 4 * 1024;
+
 /// Places for so many chunks are kept while nothing is retained.
 const IDLE_CHUNKS: usize = 32;
 
@@ -35,6 +39,8 @@ pub(super) struct Log {
     chunks: VecDeque<Chunk>,
     popped: u64,
     spare: Vec<Box<[u8]>>,
+    /// Since nothing was retained the last time a small segment was not enough.
+    busy: bool,
     next: u64,
     live_values: usize,
     live_bytes: usize,
@@ -65,6 +71,7 @@ impl Log {
             chunks: VecDeque::new(),
             popped: 0,
             spare: Vec::new(),
+            busy: false,
             next: first,
             live_values: 0,
             live_bytes: 0,
@@ -125,7 +132,7 @@ impl Log {
 
     #[cold]
     fn append_slow(&mut self, max_message: usize, encode: &mut Encode<'_>) -> Result<u64, EncodeError> {
-        let mut segment = self.spare.pop().unwrap_or_else(|| vec![0; SEGMENT_LEN].into_boxed_slice());
+        let mut segment = self.fresh_segment(self.chunks.is_empty());
         let mut out = EncodeBuffer::in_slice(&mut segment[HEADER_LEN..]);
         let outcome = encode(&mut out);
         let (len, attached) = (out.len(), out.take_attached());
@@ -141,6 +148,11 @@ impl Log {
             (Ok(()), None) => {
                 self.push_chunk(Body::Inline { segment, end: 0 });
                 Ok(self.finish_inline(len))
+            }
+            (Err(EncodeError::NoRoom), _) if segment.len() < SEGMENT_LEN => {
+                self.recycle(segment);
+                self.busy = true;
+                self.append_slow(max_message, encode)
             }
             (Err(EncodeError::NoRoom), _) => {
                 self.recycle(segment);
@@ -196,6 +208,13 @@ impl Log {
         });
     }
 
+    fn fresh_segment(&mut self, first: bool) -> Box<[u8]> {
+        let small = first && !self.busy;
+        let fits = self.spare.iter().rposition(|spare| small || spare.len() == SEGMENT_LEN);
+        let len = if small { SMALL_SEGMENT_LEN } else { SEGMENT_LEN };
+        fits.map_or_else(|| vec![0; len].into_boxed_slice(), |at| self.spare.swap_remove(at))
+    }
+
     fn recycle(&mut self, segment: Box<[u8]>) {
         if self.spare.len() < MAX_SPARE {
             self.spare.push(segment);
@@ -225,7 +244,8 @@ impl Log {
                 self.live_values -= (end.values - self.head.values) as usize;
                 self.live_bytes -= (end.bytes - self.head.bytes) as usize;
                 self.head = end;
-                if let Some(Chunk { body: Body::Inline { segment, .. }, .. }) = self.chunks.pop_front() {
+                if let Some(Chunk { body: Body::Inline { segment, end }, .. }) = self.chunks.pop_front() {
+                    self.busy |= end > SMALL_SEGMENT_LEN;
                     self.recycle(segment);
                 }
                 self.popped += 1;
@@ -244,6 +264,9 @@ impl Log {
             }
         }
         if self.live_values == 0 {
+            // What is kept for the next values is what the last ones needed.
+            let busy = std::mem::take(&mut self.busy);
+            self.spare.retain(|spare| (spare.len() == SEGMENT_LEN) == busy);
             self.spare.truncate(1);
             if self.chunks.capacity() > IDLE_CHUNKS {
                 self.chunks.shrink_to(IDLE_CHUNKS);
@@ -347,7 +370,7 @@ impl Log {
             Body::Large { headers, payload } => headers.capacity() * HEADER_LEN + payload.len(),
             Body::Skip => 0,
         });
-        let spare = self.spare.len() * SEGMENT_LEN;
+        let spare: usize = self.spare.iter().map(|spare| spare.len()).sum();
         bodies.sum::<usize>() + spare + self.chunks.capacity() * size_of::<Chunk>()
     }
 
