@@ -624,7 +624,7 @@ impl Client {
         let until = Instant::now() + deadline.min(Duration::from_secs(60 * 60 * 24 * 365));
         self.shared.closing.store(true, Ordering::Relaxed);
         self.shared.peer.post(&Message::Goodbye);
-        let undelivered = self.shared.peer.wire.close(until).await;
+        let undelivered = self.shared.peer.close(until).await;
         self.end().await;
         if undelivered > 0 { Err(Closing { undelivered }) } else { Ok(()) }
     }
@@ -656,7 +656,7 @@ impl Drop for Client {
         self.runtime.spawn(async move {
             shared.closing.store(true, Ordering::Relaxed);
             shared.peer.post(&Message::Goodbye);
-            let _ = shared.peer.wire.close(Instant::now() + Duration::from_secs(1)).await;
+            let _ = shared.peer.close(Instant::now() + Duration::from_secs(1)).await;
             shared.order.send_replace(Order::End);
             shared.peer.wire.cut();
             let _ = task.await;

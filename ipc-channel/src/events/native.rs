@@ -167,9 +167,20 @@ impl Native {
         self.event_links().map(|link| link.sender().counters().dropped).sum()
     }
 
-    /// The handles that close the links: those of events, then that of answers.
+    /// The handles that close the links of events.
     pub(super) fn closers(&self) -> Vec<LinkControl> {
-        self.event_links().chain([&self.control]).map(OutgoingLink::control).collect()
+        self.event_links().map(OutgoingLink::control).collect()
+    }
+
+    /// The handle that closes the link of requests and answers.
+    pub(super) fn control_closer(&self) -> LinkControl {
+        self.control.control()
+    }
+
+    /// Takes nothing more, and tells the peer how far this side came, which waits for 1 s at most: what was handed to
+    /// handlers is not repeated to a successor.
+    pub(super) async fn detach(&self) {
+        tokio::join!(self.events_in.detach(), self.control_in.detach());
     }
 
     fn event_links(&self) -> impl Iterator<Item = &OutgoingLink<Frame>> {

@@ -1,9 +1,5 @@
 //! What leads to one peer, whichever wire it speaks.
 
-use std::time::Duration;
-
-use tokio::time::{Instant, timeout};
-
 use super::{EmitError, frame::Frame, native::Native, plain::Plain};
 
 /// The sending side of one peer.
@@ -98,26 +94,6 @@ impl Outlet {
         match self {
             Self::Native(native) => native.slot.clear(),
             Self::Plain(plain) => plain.cut(),
-        }
-    }
-
-    /// Takes nothing more, and delivers what it has; how many events were not delivered.
-    pub(super) async fn close(&self, until: Instant) -> usize {
-        match self {
-            Self::Native(native) => {
-                let mut undelivered = 0;
-                for closer in native.closers() {
-                    let left = until.saturating_duration_since(Instant::now());
-                    undelivered += closer.close(left).await.map_or_else(|rest| rest.count, |()| 0);
-                }
-                undelivered
-            }
-            Self::Plain(plain) => {
-                plain.finish();
-                let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-                let _ = timeout(left, plain.settled()).await;
-                plain.pending()
-            }
         }
     }
 }

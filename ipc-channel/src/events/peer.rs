@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::{
     sync::{Notify, oneshot},
     task::AbortHandle,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{
@@ -42,6 +42,8 @@ pub(super) struct Peer {
     state: Mutex<State>,
     /// Events are handed out only while it is open: not before the handlers of the connect have run.
     gate: Gate,
+    /// Told of each connection that is gone.
+    hang_ups: Notify,
 }
 
 #[derive(Default)]
@@ -61,7 +63,8 @@ impl Peer {
     pub(super) fn new(id: Arc<str>, name: Option<Arc<str>>, core: Arc<Core>, wire: Outlet) -> Arc<Self> {
         let name = name.map(OnceLock::from).unwrap_or_default();
         let calls = Calls::new(core.tuning.max_calls, core.tuning.max_in_flight);
-        Arc::new(Self { id, name, core, wire, calls, state: Mutex::default(), gate: Gate::default() })
+        let (state, gate, hang_ups) = (Mutex::default(), Gate::default(), Notify::new());
+        Arc::new(Self { id, name, core, wire, calls, state, gate, hang_ups })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -147,7 +150,56 @@ impl Peer {
             pass_on(ended);
         }
         self.gate.open();
+        self.hang_ups.notify_waiters();
         true
+    }
+
+    /// Waits until there is no connection.
+    pub(super) async fn hung_up(&self) {
+        loop {
+            let hang_up = self.hang_ups.notified();
+            if !self.is_connected() {
+                return;
+            }
+            hang_up.await;
+        }
+    }
+
+    /// As [`hung_up`](Self::hung_up), unless an event is kept for a later connection.
+    async fn hung_up_with_everything(&self) {
+        self.hung_up().await;
+        if self.wire.pending() > 0 {
+            // Whoever closes the links sees when that connection has taken it.
+            std::future::pending().await
+        }
+    }
+
+    /// Takes no events to send any more, and delivers what it has; how many were not delivered.
+    pub(super) async fn close(&self, until: Instant) -> usize {
+        let left = || until.saturating_duration_since(Instant::now());
+        let native = match &self.wire {
+            Outlet::Native(native) => native,
+            Outlet::Plain(plain) => {
+                plain.finish();
+                let _ = timeout(left().max(Duration::from_millis(1)), plain.settled()).await;
+                return plain.pending();
+            }
+        };
+        let mut undelivered = 0;
+        for closer in native.closers() {
+            let closed = tokio::select! {
+                closed = closer.close(left()) => closed,
+                () = self.hung_up_with_everything() => closer.close(Duration::ZERO).await,
+            };
+            undelivered += closed.map_or_else(|rest| rest.count, |()| 0);
+        }
+        // Requests and answers are no events, and nobody comes back for them.
+        let control = native.control_closer();
+        tokio::select! {
+            _ = control.close(left()) => {}
+            () = self.hung_up() => drop(control.close(Duration::ZERO).await),
+        }
+        undelivered
     }
 
     /// Whether nothing has come after the connection of this epoch.

@@ -415,9 +415,12 @@ impl Server {
 
     /// Ends in good order: takes no more clients, delivers what was accepted, hangs up and frees the address.
     ///
+    /// A client that is not connected, or hangs up meanwhile, is not waited for. What was handed to handlers counts as
+    /// released; a successor of this server gets the rest.
+    ///
     /// # Errors
     ///
-    /// How many events could not be delivered within the deadline.
+    /// How many events could not be delivered within the deadline, those for clients that are gone included.
     ///
     /// # Cancel safety
     ///
@@ -433,7 +436,13 @@ impl Server {
         for peer in everybody {
             closing.spawn_on(
                 async move {
-                    let undelivered = peer.wire.close(until).await;
+                    let undelivered = tokio::select! {
+                        undelivered = peer.close(until) => undelivered,
+                        () = peer.hung_up() => peer.close(Instant::now()).await,
+                    };
+                    if let Some(native) = peer.wire.native() {
+                        native.detach().await;
+                    }
                     peer.retire();
                     undelivered
                 },
@@ -695,7 +704,7 @@ async fn serve_plain(shared: Arc<Shared>, incoming: Incoming, handshaking: Hands
 
 /// A client does not come back: what was kept for it is counted and let go.
 async fn give_up(shared: Arc<Shared>, peer: Arc<Peer>) {
-    let count = timeout(Duration::from_secs(1), peer.wire.close(Instant::now())).await;
+    let count = timeout(Duration::from_secs(1), peer.close(Instant::now())).await;
     peer.retire();
     let count = count.unwrap_or(0);
     if count > 0 {
