@@ -2,5 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod basics;
+mod lanes;
+mod named;
 mod node_ipc;
+mod roles;
 mod support;
