@@ -120,9 +120,10 @@ impl Calls {
 
     /// Its handler runs in this task.
     pub(super) fn runs_here(&self, id: u64, task: AbortHandle) {
-        // The task may be over already, and have taken its entry out.
-        if let Some(entry) = self.lock().in_flight.get_mut(&id) {
-            *entry = InFlight::Here(task);
+        match self.lock().in_flight.get_mut(&id) {
+            Some(entry) => *entry = InFlight::Here(task),
+            // It is over already, or nobody has waited for it since before its task was known.
+            None => task.abort(),
         }
     }
 

@@ -121,11 +121,17 @@ impl Peer {
             return None;
         }
         self.gate.close();
+        let replaces = std::mem::replace(&mut state.connected, true);
         state.attempt = attempt;
-        state.connected = true;
         state.info = Some(info);
         state.epoch += 1;
-        Some(state.epoch)
+        let epoch = state.epoch;
+        drop(state);
+        if replaces {
+            // The peer saw the end of the connection before, and gave up what went over it.
+            self.end_calls();
+        }
+        Some(epoch)
     }
 
     /// The handlers of the connect have run: events may flow, unless a newer connection is there.
@@ -145,10 +151,7 @@ impl Peer {
             }
             state.connected = false;
         }
-        self.fail_calls(&CallError::Disconnected);
-        for ended in self.calls.cancel_in_flight() {
-            pass_on(ended);
-        }
+        self.end_calls();
         self.gate.open();
         self.hang_ups.notify_waiters();
         true
@@ -212,11 +215,16 @@ impl Peer {
     pub(super) fn retire(&self) {
         let tasks = std::mem::take(&mut self.lock().tasks);
         self.wire.cut();
+        self.end_calls();
+        tasks.into_iter().for_each(|task| task.abort());
+    }
+
+    /// Calls in both directions end with their connection.
+    fn end_calls(&self) {
         self.fail_calls(&CallError::Disconnected);
         for ended in self.calls.cancel_in_flight() {
             pass_on(ended);
         }
-        tasks.into_iter().for_each(|task| task.abort());
     }
 
     fn fail_calls(&self, error: &CallError) {
