@@ -365,7 +365,8 @@ async fn a_heartbeat_notices_a_stopped_server() {
     let client = Client::start(config).unwrap();
     let (lost, mut losses) = mpsc::unbounded_channel();
     client.on_disconnect(move |reason| ready(lost.send(reason).unwrap()));
-    soon("the connection", client.connected()).await.unwrap();
+    // Once there was an answer, the heartbeat has begun.
+    assert_eq!(soon("the answer", client.call::<_, u64>("double", &3_u64, LONG)).await, Ok(6));
     stopped.stop();
     soon("the missing sign of life", losses.recv()).await.unwrap();
     stopped.resume();

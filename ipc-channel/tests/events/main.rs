@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod basics;
+mod calls;
 mod lanes;
 mod named;
 mod node_ipc;
+mod relay;
 mod roles;
 mod support;
