@@ -46,6 +46,23 @@ pub enum EmitError {
         /// Who was asked for.
         client: String,
     },
+    /// A datagram is large against what came from its address, and nobody has shown yet that he receives there: so nobody
+    /// can have others flooded in his name. What may go there is three times what came. The peer was asked for a proof,
+    /// which it gives by itself; the same event passes afterwards, when the peer repeats what it wants, say.
+    #[error("{len} bytes for an address that is not proved, where {max} may go")]
+    Unproved {
+        /// Bytes of the datagram.
+        len: usize,
+        /// How many may go there.
+        max: usize,
+    },
+    /// No datagram can go there from here: another kind of address than the own one, or a host name, which nobody looks up
+    /// here.
+    #[error("no datagram can go to {to} from here")]
+    Unreachable {
+        /// The address.
+        to: String,
+    },
     /// The wire cannot say it.
     #[error("the wire cannot express {what}")]
     Unsupported {
