@@ -731,6 +731,8 @@ impl Shared {
                 Ok(Connected { driver: Driver::Trunk(driver), remote, epoch })
             }
             Err(DialError::Refused(refusal)) => Err(ConnectError::Refused(refusal)),
+            // The cause says more than that it failed: the alert of a server that does not trust us, for one.
+            Err(DialError::Failed(cause)) => Err(ConnectError::NoServer { what: cause.to_string() }),
             Err(error) => Err(ConnectError::NoServer { what: error.to_string() }),
         }
     }

@@ -57,19 +57,23 @@ pub struct AttemptFailed {
 }
 
 /// Why a client stopped for good to try.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum GaveUp {
     /// The server said no, and would say it again.
-    Refused(Arc<ConnectError>),
+    #[error("the server would refuse another attempt as well")]
+    Refused(#[source] Arc<ConnectError>),
     /// As many attempts failed as may.
+    #[error("not connected after {attempts} attempts")]
     Retries {
         /// How many.
         attempts: u64,
         /// Why the last one failed.
+        #[source]
         error: Arc<ConnectError>,
     },
     /// It was told to stop trying.
+    #[error("the client was told to stop trying")]
     Stopped,
 }
 
