@@ -6,6 +6,7 @@ pub mod custom_transport;
 pub mod demo;
 mod directory;
 mod joint;
+pub mod meeting;
 
 /// The examples of the README, compiled and run with the tests of the documentation.
 #[cfg(doctest)]

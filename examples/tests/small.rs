@@ -35,3 +35,29 @@ fn best_effort_keeps_the_newest_and_gives_up_the_others() {
     assert_eq!(old, None, "{lines:?}");
     assert!(lines.last().unwrap().starts_with("screen: "), "{lines:?}");
 }
+
+#[test]
+fn a_broadcast_reaches_everybody_and_an_event_the_one_it_is_for() {
+    let lines = run("broadcast");
+    let expected = [
+        "town: told 3 clients",
+        "ann: news, the bridge is open",
+        "bob: news, the bridge is open",
+        "cyd: news, the bridge is open",
+        "bob: a letter, your parcel is here",
+        "bob: told 2 others",
+        "ann: news, bob has a parcel",
+        "cyd: news, bob has a parcel",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn events_over_tls_are_for_those_with_papers_of_the_same_authority() {
+    let lines = run("tls_mutual");
+    assert_eq!(lines[0], "friend: hello world!");
+    let told = |who: &str| lines.iter().filter(|line| line.starts_with(who)).cloned().collect::<Vec<_>>();
+    let (stranger, doubter) = (told("stranger: ").join("\n"), told("doubter: ").join("\n"));
+    assert!(stranger.contains("the peer refused: UnknownCA"), "{stranger}");
+    assert!(doubter.contains("leads to no trusted root"), "{doubter}");
+}
