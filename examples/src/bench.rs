@@ -6,7 +6,9 @@
 
 mod certificates;
 mod cli;
+mod crowd;
 mod datagram;
+mod events;
 mod feed;
 mod figures;
 mod flow;

@@ -94,6 +94,43 @@ fn datagrams_that_do_not_arrive_are_counted() {
 }
 
 #[test]
+fn events_are_measured_on_either_wire() {
+    for wire in ["native", "node-ipc"] {
+        for (work, count) in [("W1", 50), ("W2", 2_000), ("W3", 20_000)] {
+            for transport in ["unix", "tcp", "tls"] {
+                let line = format!(
+                    "--face events --wire {wire} --work {work} --count {count} --transport {transport}"
+                );
+                let figures = measure(&line);
+                assert_eq!(figures["wire"], wire);
+                assert_eq!(figures["work"], work);
+                assert_eq!(figures["transport"], transport);
+                assert_eq!(figures["msgs"], count);
+                assert_eq!(figures["p50_ns"].is_u64(), work == "W1", "{figures}");
+            }
+        }
+        measure(&format!("--face events --wire {wire} --work W2 --count 500 --runtime multi --capacity 64"));
+        measure(&format!("--face events --wire {wire} --work W3 --count 500 --runtime multi --capacity 1"));
+    }
+}
+
+#[test]
+fn a_stalled_client_in_a_crowd_is_set_against_a_calm_one() {
+    for wire in ["native", "node-ipc"] {
+        let figures = measure(&format!(
+            "--face events --wire {wire} --work crowd --clients 40 --count 3000 --capacity 16"
+        ));
+        let crowd = &figures["crowd"];
+        assert_eq!(crowd["clients"], 40);
+        for field in ["calm_p50_ns", "calm_p99_ns", "p50_ratio", "p99_ratio"] {
+            assert!(crowd[field].as_f64().unwrap() > 0.0, "{figures}");
+        }
+        // Without acks it counts as gone what the socket has room for.
+        assert!(wire == "node-ipc" || crowd["dropped"].as_u64().unwrap() > 0, "{figures}");
+    }
+}
+
+#[test]
 fn one_by_one_and_batched_take_the_same_values() {
     for face in ["raw", "feed", "pipeline", "port"] {
         for work in ["W1", "W2", "W3"] {

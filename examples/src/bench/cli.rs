@@ -10,6 +10,7 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{datagram, value::VALUE_SIZE, wire::Wire};
+use crate::meeting::Spoken;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -38,6 +39,12 @@ pub(crate) struct Plan {
     /// What joins the processes; nothing does for the queue
     #[arg(long, value_enum, default_value_t = Wire::Unix)]
     pub(crate) transport: Wire,
+    /// What events are spoken in [default: native]
+    #[arg(long, value_enum)]
+    wire: Option<Spoken>,
+    /// Clients of a crowd
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(3..=100_000))]
+    clients: u32,
     /// The workload
     #[arg(long, value_enum, ignore_case = true, required = true, default_value_t = Work::W1, hide_default_value = true)]
     pub(crate) work: Work,
@@ -68,6 +75,8 @@ pub(crate) enum Face {
     AsyncChannel,
     /// The best-effort pipeline of ipc-pipeline, over udp
     BestEffort,
+    /// Events of ipc-channel: a client's, which the handlers of a server answer or count
+    Events,
     /// tokio-util's Framed with length prefixes: feed, and one flush per batch
     Feed,
     /// kanal's bounded queue, a peer of the queue
@@ -87,6 +96,8 @@ pub(crate) enum Face {
 /// The workloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Work {
+    /// Round trips of one of many clients, one in flight, while another one reads and while it is stalled
+    Crowd,
     /// One producer and one consumer on the queue, u64 values
     #[value(name = "M1")]
     M1,
@@ -160,8 +171,7 @@ impl Plan {
     /// The plan, if its parts fit together.
     pub(crate) fn check(&self) -> io::Result<Self> {
         if matches!(self.work, Work::M1 | Work::M4) != self.face.is_in_process() {
-            let message =
-                "the queue and its peers are measured with M1 and M4, every other face with W1 to W4b";
+            let message = "the queue and its peers are measured with M1 and M4, every other face with W1 to W4b or crowd";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         if self.face.is_in_process() && self.size() != self.work.size() {
@@ -170,10 +180,33 @@ impl Plan {
                 "queues are measured with values of 8 bytes",
             ));
         }
+        if let Some(message) = self.misfit_of_events() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
         if let Some(message) = self.misfit().filter(|_| !self.face.is_in_process()) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         Ok(self.clone())
+    }
+
+    /// What does not fit events, or fits nothing else.
+    fn misfit_of_events(&self) -> Option<&'static str> {
+        if self.face != Face::Events {
+            let alone = self.wire.is_some() || self.work == Work::Crowd;
+            return alone.then_some("--wire and --work crowd are for events");
+        }
+        if !matches!(self.work, Work::Crowd | Work::W1 | Work::W2 | Work::W3) || self.size() != VALUE_SIZE {
+            return Some("events are measured with W1, W2, W3 and crowd, and values of 64 bytes");
+        }
+        if matches!(self.transport, Wire::Stdio | Wire::Udp) {
+            return Some("events are measured over unix, tcp and tls");
+        }
+        if self.batch() != 1 {
+            return Some("events are handed over one by one");
+        }
+        let in_flight = self.work.in_flight().unwrap_or_default();
+        // With less, a handler may wait for a handler on the other side that waits for it.
+        (self.capacity.get() < in_flight as usize).then_some("W2 needs a capacity of 64")
     }
 
     /// Why the transport cannot carry this.
@@ -194,6 +227,16 @@ impl Plan {
             (_, Face::BestEffort) => Some("best effort runs over datagrams: --transport udp"),
             _ => None,
         }
+    }
+
+    /// What events are spoken in.
+    pub(crate) fn spoken(&self) -> Spoken {
+        self.wire.unwrap_or(Spoken::Native)
+    }
+
+    /// Clients of a crowd: the measured one, the one that stalls, and those that are there.
+    pub(crate) fn clients(&self) -> usize {
+        self.clients as usize
     }
 
     /// Bytes per value.
@@ -217,7 +260,9 @@ impl Plan {
     /// The same plan as arguments for the peer.
     pub(crate) fn arguments(&self) -> Vec<OsString> {
         let name = |value: &dyn Named| value.name();
+        let wire = self.wire.map(|wire| ("--wire", wire.name()));
         let words = [
+            ("--clients", self.clients.to_string()),
             ("--face", name(&self.face)),
             ("--transport", self.transport.name().to_owned()),
             ("--work", name(&self.work)),
@@ -228,7 +273,7 @@ impl Plan {
             ("--runtime", name(&self.runtime)),
             ("--pin", name(&self.pin)),
         ];
-        words.into_iter().flat_map(|(option, value)| [option.into(), value.into()]).collect()
+        words.into_iter().chain(wire).flat_map(|(option, value)| [option.into(), value.into()]).collect()
     }
 }
 
@@ -243,7 +288,7 @@ impl Work {
     /// How many round trips may be under way, or `None` for a one-way stream.
     pub(crate) fn in_flight(self) -> Option<u64> {
         match self {
-            Self::W1 => Some(1),
+            Self::Crowd | Self::W1 => Some(1),
             Self::W2 => Some(64),
             Self::M1 | Self::M4 | Self::W3 | Self::W4a | Self::W4b => None,
         }
@@ -252,7 +297,7 @@ impl Work {
     fn size(self) -> usize {
         match self {
             Self::M1 | Self::M4 => 8,
-            Self::W1 | Self::W2 | Self::W3 => VALUE_SIZE,
+            Self::Crowd | Self::W1 | Self::W2 | Self::W3 => VALUE_SIZE,
             Self::W4a => 64 * 1024,
             Self::W4b => 1024 * 1024,
         }
@@ -261,6 +306,7 @@ impl Work {
     fn count(self) -> u64 {
         match self {
             Self::M1 | Self::M4 => 10_000_000,
+            Self::Crowd => 20_000,
             Self::W1 => 100_000,
             Self::W2 => 1_000_000,
             Self::W3 => 5_000_000,
@@ -293,7 +339,12 @@ are structs of eight integers, with a number that the receiver checks; other siz
 Fields: rate is values or round trips per second, gib_per_s counts payload bytes one way, cpu_s is the processor time \
 of both processes while the clock ran, p50_ns and p99_ns are there for W1. Over udp lost counts the values that did not \
 arrive, which rate leaves out, and with W1 the datagrams that were sent again. Batch 1 hands values over one by one; more \
-uses send_many and recv_many, or one write per batch.";
+uses send_many and recv_many, or one write per batch.
+
+Events: --wire chooses the library's own wire or JSON as node-ipc speaks it. With crowd one client of --clients is \
+measured twice, as all read and as one is stalled: the first is calm_p50_ns and calm_p99_ns, the second p50_ns and p99_ns, \
+p50_ratio and p99_ratio compare them, and dropped counts the events for the stalled one that found no room; cpu_s is of \
+both.";
 
 #[cfg(test)]
 mod tests {
@@ -338,7 +389,7 @@ mod tests {
         words.extend(["--directory".into(), "/x".into()]);
         let Some(Role::Peer(role)) = Cli::try_parse_from(words).unwrap().role else { panic!("not the peer") };
         assert_eq!(role.plan.arguments(), plan.arguments());
-        assert_eq!(plan.arguments().len(), 18);
+        assert_eq!(plan.arguments().len(), 20);
     }
 
     #[test]
@@ -361,6 +412,19 @@ mod tests {
             ("--face port --work W1 --transport stdio", false),
             ("--face pipeline --work W2 --transport stdio", false),
             ("--face pipeline --work W2 --transport tls", true),
+            ("--face pipeline --work W2 --wire native", false),
+            ("--face pipeline --work crowd", false),
+            ("--face events --work W2 --transport tls", true),
+            ("--face events --work crowd --clients 3", true),
+            ("--face events --work W3 --wire node-ipc", true),
+            ("--face events --work W2 --capacity 63", false),
+            ("--face events --work W3 --capacity 1", true),
+            ("--face events --work W3 --batch 2", false),
+            ("--face events --work W3 --size 65", false),
+            ("--face events --work W4a", false),
+            ("--face events --work M1", false),
+            ("--face events --work W1 --transport udp", false),
+            ("--face events --work W1 --transport stdio", false),
         ] {
             assert_eq!(parse(line).unwrap().plan.check().is_ok(), fits, "{line}");
         }

@@ -8,7 +8,7 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
-use super::cli::{Named as _, Plan};
+use super::cli::{Face, Named as _, Plan};
 
 /// One measurement. The field names are the keys of the JSON line.
 #[derive(Debug, Serialize)]
@@ -29,6 +29,42 @@ pub(crate) struct Figures {
     p99_ns: Option<u64>,
     cpu_s: f64,
     lost: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wire: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crowd: Option<Crowd>,
+}
+
+/// What a stalled client changes for another one; the figures beside it are those with the stalled one.
+#[derive(Debug, Serialize)]
+pub(crate) struct Crowd {
+    clients: usize,
+    calm_p50_ns: Option<u64>,
+    calm_p99_ns: Option<u64>,
+    p50_ratio: Option<f64>,
+    p99_ratio: Option<f64>,
+    /// Events for the stalled one that found no room.
+    dropped: u64,
+}
+
+impl Crowd {
+    /// Compares the round trips without a stalled client and with one.
+    pub(crate) fn new(clients: usize, mut calm: Vec<u64>, mut stalled: Vec<u64>, dropped: u64) -> Self {
+        calm.sort_unstable();
+        stalled.sort_unstable();
+        let ratio = |percent| {
+            let (stalled, calm) = (percentile(&stalled, percent)?, percentile(&calm, percent)?);
+            Some(round(stalled as f64 / calm.max(1) as f64, 3))
+        };
+        Self {
+            clients,
+            calm_p50_ns: percentile(&calm, 50),
+            calm_p99_ns: percentile(&calm, 99),
+            p50_ratio: ratio(50),
+            p99_ratio: ratio(99),
+            dropped,
+        }
+    }
 }
 
 impl Figures {
@@ -60,7 +96,15 @@ impl Figures {
             p99_ns: percentile(&times, 99),
             cpu_s: round(cpu.as_secs_f64(), 6),
             lost: None,
+            wire: (plan.face == Face::Events).then(|| plan.spoken().name()),
+            crowd: None,
         }
+    }
+
+    /// Adds what a stalled client changed.
+    pub(crate) fn with_crowd(mut self, crowd: Crowd) -> Self {
+        self.crowd = Some(crowd);
+        self
     }
 
     /// Adds a count of what was lost; a one-way stream is as fast as what arrived of it.

@@ -15,8 +15,8 @@ use tokio::{
 
 use super::{
     certificates,
-    cli::{Face, Pin, Plan},
-    datagram,
+    cli::{Face, Pin, Plan, Work},
+    crowd, datagram, events,
     feed::Feed,
     figures::{Figures, cpu_time},
     flow::{self, Flow, WARM_UP},
@@ -39,6 +39,8 @@ pub(crate) fn run(plan: &Plan) -> io::Result<()> {
     let figures = place::runtime(plan)?.block_on(async {
         match (plan.face, plan.transport) {
             (Face::AsyncChannel | Face::Kanal | Face::Queue | Face::TokioMpsc, _) => queue::run(plan).await,
+            (Face::Events, _) if plan.work == Work::Crowd => crowd::client(&run).await,
+            (Face::Events, _) => events::client(&run).await,
             (Face::BestEffort, _) | (_, Wire::Udp) => datagram::client(&run).await,
             (Face::Raw | Face::Feed, Wire::Unix) => bare::<UnixStream>(&run).await,
             (Face::Raw | Face::Feed, Wire::Tcp) => bare::<TcpStream>(&run).await,

@@ -12,8 +12,8 @@ use tokio::{
 };
 
 use super::{
-    cli::{Face, PeerRole, Plan},
-    datagram,
+    cli::{Face, PeerRole, Plan, Work},
+    crowd, datagram, events,
     feed::Feed,
     figures::cpu_time,
     flow::{self, Flow},
@@ -38,6 +38,8 @@ pub(crate) fn run(role: &PeerRole) -> io::Result<()> {
     place::pin_to(role.core)?;
     place::runtime(&role.plan)?.block_on(async {
         match (role.plan.face, role.plan.transport) {
+            (Face::Events, _) if role.plan.work == Work::Crowd => crowd::peer(role).await,
+            (Face::Events, _) => events::peer(role).await,
             (Face::BestEffort, _) | (_, Wire::Udp) => datagram::peer(role).await,
             (Face::Raw | Face::Feed, Wire::Unix) => bare::<UnixStream>(role).await,
             (Face::Raw | Face::Feed, Wire::Tcp) => bare::<TcpStream>(role).await,

@@ -123,6 +123,14 @@ impl Site {
         }
     }
 
+    /// TLS with the certificates of this process, where that is the wire.
+    pub(crate) fn tls(&self) -> Option<TlsTransport> {
+        match &self.extra {
+            Some(Extra::Tls(tls)) => Some(tls.clone()),
+            _ => None,
+        }
+    }
+
     /// A node of this name, [`CLIENT`] or [`PEER`]: on Unix sockets names are leased in the directory, elsewhere they
     /// stand in a table.
     pub(crate) fn node(&self, name: &str) -> io::Result<NodeConfig> {
