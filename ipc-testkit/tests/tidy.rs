@@ -241,6 +241,39 @@ fn the_oldest_rust_the_features_and_the_readme_are_held_by_the_gate() {
 
 #[test]
 fn every_claimed_behaviour_is_named_by_a_test() {
+    let shown = shown();
+    assert_none(CLAIMED.iter().filter(|id| !shown.contains(**id)), "a test names each in its doc comment");
+}
+
+/// N-40: each of node-ipc's 195 test titles has a row, with ids that tests of ours show, or a reason why there are none.
+#[test]
+fn every_test_of_node_ipc_has_its_counterpart_or_a_reason() {
+    let shown = shown();
+    let page = read("docs/node-ipc-tests.md");
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter(|line| line.starts_with("| ") && line[2..].starts_with(|first: char| first.is_ascii_digit()))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    assert_eq!(rows.len(), 195);
+    let mut missing = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        let [_, number, title, by, why, _] = row[..] else { panic!("{row:?} has other columns") };
+        assert_eq!(number, (index + 1).to_string());
+        assert!(!title.is_empty() && !why.is_empty(), "row {number} has a title and a reason");
+        if by != "not applicable" {
+            let named = ids(by);
+            assert!(!named.is_empty(), "row {number} names what shows it");
+            missing.extend(
+                named.into_iter().filter(|id| !shown.contains(id)).map(|id| format!("{number}: {id}")),
+            );
+        }
+    }
+    assert_none(missing, "a test names each of these in its doc comment");
+}
+
+/// The behaviours that doc comments of tests and examples name.
+fn shown() -> BTreeSet<String> {
     let mut shown = BTreeSet::new();
     for source in sources() {
         for function in source.functions().into_iter().filter(|function| function.is_test) {
@@ -248,7 +281,7 @@ fn every_claimed_behaviour_is_named_by_a_test() {
         }
         shown.extend(source.examples().iter().flat_map(|docs| ids(docs)));
     }
-    assert_none(CLAIMED.iter().filter(|id| !shown.contains(**id)), "a test names each in its doc comment");
+    shown
 }
 
 /// Each test that the document names, words of three parts and more, is one of the file that is named before it.
