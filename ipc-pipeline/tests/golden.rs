@@ -4,14 +4,21 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::IoSlice,
+    time::Duration,
 };
 
-use ipc_pipeline::protocol::{
-    Answer, Arrival, Budget, Control, ControlReader, DatagramHeader, DeliveryMode, End, FrameReader,
-    HEADER_LEN, Header, Hello, Incoming, IncomingConfig, Kind, MAX_HELLO, MAX_PAYLOAD, Outgoing,
-    OutgoingConfig, PREAMBLE_LEN, Preamble, ProtocolError, Refusal, SessionId, Taken, VERSION, Welcome,
-    codec_tag,
+use ipc_pipeline::{
+    link::Greeting,
+    protocol::{
+        Answer, Arrival, Budget, Control, ControlReader, DatagramHeader, DeliveryMode, End, FrameReader,
+        HEADER_LEN, Header, Hello, Incoming, IncomingConfig, Kind, MAX_HELLO, MAX_PAYLOAD, Outgoing,
+        OutgoingConfig, PREAMBLE_LEN, Preamble, ProtocolError, Refusal, SessionId, Taken, VERSION, Welcome,
+        codec_tag,
+    },
+    trunk,
 };
+use ipc_transport::{Connection, ConnectionInfo, Endpoint, PeerIdentity};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
 
 const PAGE: &str = include_str!("../../docs/protocol.md");
 
@@ -66,8 +73,15 @@ fn full_hello() -> Hello {
 fn hellos() -> Vec<(&'static str, Hello)> {
     let mut best_effort = Hello::new(session(), "raw");
     best_effort.delivery = DeliveryMode::BestEffort;
+    let mut lanes = Hello::new(session(), "raw");
+    lanes.delivery = DeliveryMode::Lanes;
     let least = Hello::new(session(), "raw");
-    vec![("hello", full_hello()), ("hello-least", least), ("hello-best-effort", best_effort)]
+    vec![
+        ("hello", full_hello()),
+        ("hello-least", least),
+        ("hello-best-effort", best_effort),
+        ("hello-lanes", lanes),
+    ]
 }
 
 fn answers() -> Vec<(&'static str, Answer)> {
@@ -97,6 +111,7 @@ fn answers() -> Vec<(&'static str, Answer)> {
         ("refused-stale", refused(Refusal::Stale)),
         ("refused-unsupported", refused(Refusal::Unsupported { what: "version".into() })),
         ("refused-wrong-process", refused(Refusal::WrongProcess { wanted: "process2".into() })),
+        ("refused-name-taken", refused(Refusal::NameTaken { name: "lisa".into() })),
         ("datagrams", Answer::Datagrams { at: "udp://127.0.0.1:9000".into() }),
     ]
 }
@@ -230,13 +245,45 @@ fn a_whole_exchange_has_the_bytes_of_the_page() {
     assert!(receiver.is_finished());
 }
 
+#[tokio::test]
+async fn chunks_of_lanes_are_written_and_read_as_the_page_says() {
+    let (ours, mut peer) = duplex(1_000);
+    peer.write_all(&vector("hello-lanes")).await.unwrap();
+    let (reader, writer) = split(ours);
+    let at = Endpoint::new("direct", "here").unwrap();
+    let info = ConnectionInfo::new(at.clone(), at, PeerIdentity::Unknown);
+    let long = Duration::from_secs(20);
+    let greeting = Greeting::read(Connection::from_bytes(reader, writer, info), long).await.unwrap();
+    let Some((_, Answer::Welcome(welcome))) = answers().into_iter().find(|(name, _)| *name == "welcome")
+    else {
+        panic!("there is a welcome");
+    };
+    let (trunk, driver) = trunk::accept(greeting, welcome, 4, long).await.unwrap();
+    tokio::spawn(driver);
+    let (mut reader, mut writer, _) = trunk.lane(3).unwrap().into_parts();
+
+    let chunks = [vector("chunk"), vector("chunk-end")].concat();
+    writer.write_all(b"hello").await.unwrap();
+    writer.shutdown().await.unwrap();
+    let expected = [vector("welcome"), chunks.clone()].concat();
+    let mut written = vec![0; expected.len()];
+    peer.read_exact(&mut written).await.unwrap();
+    assert_eq!(written, expected);
+
+    peer.write_all(&chunks).await.unwrap();
+    let mut read = Vec::new();
+    reader.read_to_end(&mut read).await.unwrap();
+    assert_eq!(read, b"hello");
+}
+
 #[test]
 fn every_vector_of_the_page_is_checked_here() {
     let mut checked: BTreeSet<&str> = hellos().iter().map(|(name, _)| *name).collect();
     checked.extend(answers().iter().map(|(name, _)| *name));
     checked.extend(controls().iter().map(|(name, _)| *name));
     checked.extend(headers().iter().map(|(name, ..)| *name));
-    checked.extend(["datagram", "exchange-hello", "exchange-answer", "exchange-sender", "exchange-receiver"]);
+    checked.extend(["chunk", "chunk-end", "datagram"]);
+    checked.extend(["exchange-hello", "exchange-answer", "exchange-sender", "exchange-receiver"]);
     let vectors = vectors();
     let there: BTreeSet<&str> = vectors.keys().map(String::as_str).collect();
     assert_eq!(checked, there);
