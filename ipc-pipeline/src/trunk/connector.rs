@@ -1,5 +1,7 @@
 //! Where the links of lanes get their connections: whichever trunk there is now.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use ipc_transport::{BackoffConfig, Connection, Error};
 use tokio::sync::{Mutex, watch};
@@ -20,9 +22,11 @@ impl TrunkSlot {
         Self { current: watch::Sender::new(None) }
     }
 
-    /// Puts a trunk in its place; one that was there before is cut.
+    /// Puts a trunk in its place; another one that was there before is cut.
     pub fn put(&self, trunk: Trunk) {
-        if let Some(before) = self.current.send_replace(Some(trunk)) {
+        let shared = trunk.shared.clone();
+        let before = self.current.send_replace(Some(trunk));
+        if let Some(before) = before.filter(|before| !Arc::ptr_eq(&before.shared, &shared)) {
             before.cut();
         }
     }
