@@ -10,7 +10,8 @@
 //!   receiver lane 2 ─┘                              └── lane 2 ── link
 //! ```
 //!
-//! Bytes travel in chunks of at most 64 KiB, and lanes that have something to write take turns at their boundaries. A
+//! Bytes travel in chunks of at most 64 KiB, and lanes that have something to write take turns at their boundaries: while
+//! the socket is full, one chunk of each lane waits in a queue, so a trunk keeps at most 64 KiB per lane for it. A
 //! trunk has no credit of its own: what a lane holds back is bounded by its link's credit, and the readers of links never
 //! stop reading. `docs/protocol.md` has the bytes.
 

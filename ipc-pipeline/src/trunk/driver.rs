@@ -3,7 +3,7 @@
 use std::{
     fmt, io,
     pin::Pin,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use ipc_transport::ReadHalf;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{
     HEADER_LEN, MAX_CHUNK, MAX_UNREAD,
-    shared::{State, Trunk},
+    shared::{State, Trunk, register, wake},
 };
 
 /// Reads of one turn before others get theirs.
@@ -108,7 +108,7 @@ impl TrunkDriver {
                 self.chunk.1 -= part.len();
                 let lane = &mut state.lanes[lane];
                 if !lane.unread {
-                    lane.arrived.extend_from_slice(part);
+                    lane.arrived.extend(part);
                     wakers.extend(lane.reader.take());
                 }
                 continue;
@@ -139,6 +139,57 @@ impl TrunkDriver {
         }
         Ok(())
     }
+
+    fn poll_trunk(&mut self, cx: &mut Context<'_>) -> Poll<TrunkEnd> {
+        let mut wakers = Vec::new();
+        for turn in 0.. {
+            let mut state = self.trunk.shared.lock();
+            if state.is_over() {
+                return Poll::Ready(TrunkEnd::Cut);
+            }
+            let broken = matches!(state.poll_flush(cx, &mut wakers), Poll::Ready(Err(_)));
+            register(&mut state.driver, cx.waker());
+            let holds = state.lanes.iter().any(|lane| lane.arrived.len() >= MAX_UNREAD);
+            drop(state);
+            wake(&mut wakers);
+            if holds {
+                // The lane's reader wakes this task when it has made room.
+                return if broken { Poll::Ready(TrunkEnd::HangUp) } else { Poll::Pending };
+            }
+            if turn >= TURNS {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let count = match self.poll_read(cx) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(TrunkEnd::HangUp),
+                Poll::Ready(Ok(count)) => count,
+                // A peer that takes nothing any more may have said its last words.
+                Poll::Pending if broken => return Poll::Ready(TrunkEnd::HangUp),
+                Poll::Pending => return Poll::Pending,
+            };
+            let trunk = self.trunk.clone();
+            let mut state = trunk.shared.lock();
+            let sorted = self.sort(&mut state, count, &mut wakers);
+            drop(state);
+            wake(&mut wakers);
+            if let Err(what) = sorted {
+                return Poll::Ready(TrunkEnd::Protocol { what });
+            }
+            self.fit(count);
+        }
+        Poll::Pending
+    }
+
+    /// Gives the connection up; every lane ends.
+    fn end(&mut self) {
+        let mut wakers = Vec::new();
+        let mut state = self.trunk.shared.lock();
+        let writer = state.writer.take();
+        state.end(&mut wakers);
+        drop(state);
+        wake(&mut wakers);
+        drop(writer);
+    }
 }
 
 impl Future for TrunkDriver {
@@ -146,59 +197,16 @@ impl Future for TrunkDriver {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TrunkEnd> {
         let this = self.get_mut();
-        let mut wakers = Vec::new();
-        for turn in 0.. {
-            let mut state = this.trunk.shared.lock();
-            if state.is_over() {
-                return Poll::Ready(TrunkEnd::Cut);
-            }
-            match state.poll_flush(cx) {
-                Poll::Ready(Ok(())) => {
-                    wakers.extend(state.take_waiting().into_iter().map(|(_, waker)| waker))
-                }
-                Poll::Ready(Err(_)) => return Poll::Ready(TrunkEnd::HangUp),
-                Poll::Pending => {}
-            }
-            state.register(cx.waker());
-            let holds = state.lanes.iter().any(|lane| lane.unread_len() >= MAX_UNREAD);
-            drop(state);
-            wake(&mut wakers);
-            if holds {
-                // The lane's reader wakes this task when it has made room.
-                return Poll::Pending;
-            }
-            if turn >= TURNS {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            let count = match this.poll_read(cx) {
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(TrunkEnd::HangUp),
-                Poll::Ready(Ok(count)) => count,
-                Poll::Pending => return Poll::Pending,
-            };
-            let trunk = this.trunk.clone();
-            let mut state = trunk.shared.lock();
-            let sorted = this.sort(&mut state, count, &mut wakers);
-            drop(state);
-            wake(&mut wakers);
-            if let Err(what) = sorted {
-                return Poll::Ready(TrunkEnd::Protocol { what });
-            }
-            this.fit(count);
-        }
-        Poll::Pending
+        let end = ready!(this.poll_trunk(cx));
+        this.end();
+        Poll::Ready(end)
     }
 }
 
 /// However the task ends: every lane ends with it.
 impl Drop for TrunkDriver {
     fn drop(&mut self) {
-        let mut state = self.trunk.shared.lock();
-        let writer = state.writer.take();
-        let mut wakers = state.end();
-        drop(state);
-        wake(&mut wakers);
-        drop(writer);
+        self.end();
     }
 }
 
@@ -208,14 +216,34 @@ impl fmt::Debug for TrunkDriver {
     }
 }
 
-impl State {
-    fn register(&mut self, waker: &Waker) {
-        if !self.driver.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            self.driver = Some(waker.clone());
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use ipc_transport::{Connection, ConnectionInfo, Endpoint, PeerIdentity};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex, split};
 
-fn wake(wakers: &mut Vec<Waker>) {
-    wakers.drain(..).for_each(Waker::wake);
+    use super::*;
+
+    /// A reader that lags behind by a byte never empties its lane.
+    #[tokio::test]
+    async fn what_was_read_of_a_lane_is_forgotten() {
+        let (ours, mut peer) = duplex(100_000);
+        let (reader, writer) = split(ours);
+        let at = Endpoint::new("direct", "here").unwrap();
+        let info = ConnectionInfo::new(at.clone(), at, PeerIdentity::Unknown);
+        let (reader, writer, info) = Connection::from_bytes(reader, writer, info).into_parts();
+        let trunk = Trunk::new(writer, info, 1);
+        let driver = tokio::spawn(TrunkDriver::new(trunk.clone(), reader));
+        let (mut lane, _writer, _) = trunk.lane(0).unwrap().into_parts();
+        let chunk = [&[0x60, 0xEA, 0, 0][..], &[7; 60_000]].concat();
+        peer.write_all(&chunk).await.unwrap();
+        lane.read_exact(&mut [0; 59_999]).await.unwrap();
+        for _ in 0..200 {
+            peer.write_all(&chunk).await.unwrap();
+            lane.read_exact(&mut [0; 60_000]).await.unwrap();
+            let capacity = trunk.shared.lock().lanes[0].arrived.capacity();
+            assert!(capacity <= 2 * (MAX_UNREAD + LARGE_READ), "{capacity} bytes for one");
+        }
+        trunk.cut();
+        assert_eq!(driver.await.unwrap(), TrunkEnd::Cut);
+    }
 }

@@ -1,6 +1,7 @@
 //! The two halves of one lane.
 
 use std::{
+    collections::VecDeque,
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
@@ -9,7 +10,13 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{MAX_UNREAD, shared::Shared};
+use super::{
+    MAX_UNREAD,
+    shared::{Shared, register, wake},
+};
+
+/// An idle lane holds no memory beyond what small messages need.
+const IDLE_CAPACITY: usize = 4 * 1024;
 
 /// Reads what the driver has sorted out for this lane.
 pub(super) struct LaneReader {
@@ -32,35 +39,29 @@ impl LaneReader {
 
 impl AsyncRead for LaneReader {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut guard = self.shared.lock();
-        let state = &mut *guard;
+        let mut state = self.shared.lock();
         let over = state.is_over();
         let lane = &mut state.lanes[usize::from(self.lane)];
-        let before = lane.unread_len();
+        let before = lane.arrived.len();
         if before == 0 {
             if lane.peer_ended || over {
                 return Poll::Ready(Ok(()));
             }
-            if !lane.reader.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-                lane.reader = Some(cx.waker().clone());
-            }
+            register(&mut lane.reader, cx.waker());
             return Poll::Pending;
         }
         let count = before.min(buf.remaining());
-        buf.put_slice(&lane.arrived[lane.arrived_at..lane.arrived_at + count]);
-        lane.arrived_at += count;
-        if lane.unread_len() == 0 {
-            // An idle lane holds no memory beyond what small messages need.
-            if lane.arrived.capacity() > 4 * 1024 {
-                lane.arrived = Vec::new()
-            } else {
-                lane.arrived.clear()
-            }
-            lane.arrived_at = 0;
+        let (front, back) = lane.arrived.as_slices();
+        let of_front = count.min(front.len());
+        buf.put_slice(&front[..of_front]);
+        buf.put_slice(&back[..count - of_front]);
+        lane.arrived.drain(..count);
+        if lane.arrived.is_empty() && lane.arrived.capacity() > IDLE_CAPACITY {
+            lane.arrived = VecDeque::new();
         }
         let resumes = before >= MAX_UNREAD && before - count < MAX_UNREAD;
         let driver = if resumes { state.driver.take() } else { None };
-        drop(guard);
+        drop(state);
         driver.into_iter().for_each(Waker::wake);
         Poll::Ready(Ok(()))
     }
@@ -71,8 +72,7 @@ impl Drop for LaneReader {
         let mut state = self.shared.lock();
         let lane = &mut state.lanes[usize::from(self.lane)];
         lane.unread = true;
-        lane.arrived = Vec::new();
-        lane.arrived_at = 0;
+        lane.arrived = VecDeque::new();
         let driver = state.driver.take();
         drop(state);
         driver.into_iter().for_each(Waker::wake);
@@ -88,11 +88,9 @@ impl LaneWriter {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let mut state = self.shared.lock();
-        state.lanes[usize::from(self.lane)].end_due = true;
-        let driver = state.driver.take();
-        drop(state);
-        driver.into_iter().for_each(Waker::wake);
+        let mut wakers = Vec::new();
+        self.shared.lock().end_lane(self.lane, &mut wakers);
+        wake(&mut wakers);
     }
 }
 
@@ -109,12 +107,9 @@ impl AsyncWrite for LaneWriter {
         if self.ended {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let mut state = self.shared.lock();
-        let written = state.poll_chunk(self.lane, bufs, cx);
-        // The rest of a chunk is the driver's, which waits for the socket with its own waker.
-        let driver = if written.is_ready() && state.has_rest() { state.try_flush() } else { None };
-        drop(state);
-        driver.into_iter().for_each(Waker::wake);
+        let mut wakers = Vec::new();
+        let written = self.shared.lock().poll_chunk(self.lane, bufs, cx, &mut wakers);
+        wake(&mut wakers);
         written
     }
 
@@ -123,23 +118,12 @@ impl AsyncWrite for LaneWriter {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.shared.lock();
-        if state.is_over() {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        if !state.has_rest() {
-            return Poll::Ready(Ok(()));
-        }
-        let outcome = state.wait(self.lane, cx);
-        let driver = state.driver.take();
-        drop(state);
-        driver.into_iter().for_each(Waker::wake);
-        outcome
+        self.shared.lock().poll_lane_flush(self.lane, cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.end();
-        Poll::Ready(Ok(()))
+        self.poll_flush(cx)
     }
 }
 
