@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -82,6 +83,9 @@ pub struct ClientCounters {
 
 /// A client of one server, over any number of connections.
 ///
+/// Each client is a connection of its own, also of several to one server. Everything but its end takes `&self`: tasks that
+/// are to share one connection share an `Arc<Client>`, whose handlers are there once.
+///
 /// It connects in the background and by itself again. What is sent meanwhile is kept in order, within the capacity, and
 /// subscriptions stay. Dropping it hangs up after what was accepted is delivered, at most 1 s later; see also
 /// [`close`](Self::close) and [`abort`](Self::abort).
@@ -137,6 +141,19 @@ impl Client {
     ///
     /// [`Error::NoRuntime`] outside a tokio runtime, [`Error::InvalidName`], and what looking up the place reports.
     pub fn start(config: ClientConfig) -> Result<Self, Error> {
+        Self::start_with(config, |_| ())
+    }
+
+    /// As [`start`](Self::start), and has `set_up` add handlers before the first attempt to connect: one that is added
+    /// later may miss what comes before.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn start_with<F>(config: ClientConfig, set_up: F) -> Result<Self, Error>
+    where
+        F: FnOnce(&Self),
+    {
         check_id(&config.server)?;
         if let Some(name) = &config.name {
             check_id(name)?;
@@ -174,8 +191,10 @@ impl Client {
             closing: AtomicBool::new(false),
             config,
         });
-        let task = Some(runtime.spawn(run(shared.clone(), plain)));
-        Ok(Self { shared, task, runtime })
+        let mut client = Self { shared, task: None, runtime };
+        set_up(&client);
+        client.task = Some(client.runtime.spawn(run(client.shared.clone(), plain)));
+        Ok(client)
     }
 
     /// What identifies this client: 32 hexadecimal digits, made when it started. Servers can address it by them.
@@ -623,8 +642,11 @@ impl Client {
     pub async fn close(mut self, deadline: Duration) -> Result<(), Closing> {
         let until = Instant::now() + deadline.min(Duration::from_secs(60 * 60 * 24 * 365));
         self.shared.closing.store(true, Ordering::Relaxed);
-        self.shared.peer.post(&Message::Goodbye);
-        let undelivered = self.shared.peer.close(until).await;
+        let undelivered = self.shared.peer.close(Some(Message::Goodbye), until).await;
+        if let Some(native) = self.shared.peer.wire.native() {
+            // So that the server knows what it delivered.
+            native.detach().await;
+        }
         self.end().await;
         if undelivered > 0 { Err(Closing { undelivered }) } else { Ok(()) }
     }
@@ -641,9 +663,11 @@ impl Client {
     async fn end(&mut self) {
         self.shared.order.send_replace(Order::End);
         self.shared.peer.wire.cut();
-        if let Some(task) = self.task.take() {
+        // It stays here until it is over: if this is dropped, the drop does the rest.
+        if let Some(task) = &mut self.task {
             let _ = task.await;
         }
+        self.task = None;
         self.shared.peer.retire();
     }
 }
@@ -651,12 +675,15 @@ impl Client {
 /// Delivers what was accepted, for 1 s at most, and hangs up.
 impl Drop for Client {
     fn drop(&mut self) {
-        let Some(task) = self.task.take() else { return };
+        let Some(task) = self.task.take() else { return self.shared.peer.retire() };
         let shared = self.shared.clone();
         self.runtime.spawn(async move {
-            shared.closing.store(true, Ordering::Relaxed);
-            shared.peer.post(&Message::Goodbye);
-            let _ = shared.peer.close(Instant::now() + Duration::from_secs(1)).await;
+            let is_ending = *shared.order.borrow() == Order::End;
+            if !is_ending {
+                shared.closing.store(true, Ordering::Relaxed);
+                let until = Instant::now() + Duration::from_secs(1);
+                let _ = shared.peer.close(Some(Message::Goodbye), until).await;
+            }
             shared.order.send_replace(Order::End);
             shared.peer.wire.cut();
             let _ = task.await;
@@ -816,6 +843,10 @@ async fn run(shared: Arc<Shared>, mut plain: Option<PlainSide>) {
         shared.status.send_replace(ClientStatus::GaveUp(why.clone()));
         shared.ran(shared.gave_up.run(why).await);
     }
+    if *shared.order.borrow() == Order::End {
+        // No event follows the last word.
+        shared.peer.stop().await;
+    }
     shared.status.send_if_modified(|status| {
         let closes = !matches!(status, ClientStatus::GaveUp(_));
         if closes {
@@ -836,18 +867,36 @@ async fn serve(shared: &Arc<Shared>, connected: Connected, plain: Option<&mut Pl
         shared.status.send_replace(ClientStatus::Connected);
         peer.open(epoch);
     };
+    // The order may have come before the connection was where it is cut.
+    let ended = shared.ordered(|order| order == Order::End);
     // Bytes move while the handlers of the connect run.
     let reason = match (driver, plain) {
         (Driver::Trunk(driver), _) => {
-            let driver = tokio::spawn(driver);
+            let mut driver = tokio::spawn(driver);
             opening.await;
-            reason_of(peer, &driver.await.unwrap_or(TrunkEnd::Cut))
+            let end = tokio::select! {
+                biased;
+                end = &mut driver => end,
+                () = ended => {
+                    peer.wire.cut();
+                    driver.await
+                }
+            };
+            reason_of(peer, &end.unwrap_or(TrunkEnd::Cut))
         }
         (Driver::Plain(connection), Some(PlainSide { outbox, arrived, cutting })) => {
             let limits = &shared.config.tuning.limits;
             let malformed = &peer.core.counters.malformed;
             let driving = outbox.drive(connection, cutting, limits, arrived, malformed);
-            let ((), end) = tokio::join!(opening, driving);
+            let mut both = pin!(async { tokio::join!(opening, driving).1 });
+            let end = tokio::select! {
+                biased;
+                end = &mut both => end,
+                () = ended => {
+                    peer.wire.cut();
+                    both.await
+                }
+            };
             reason_of_plain(&end)
         }
         (Driver::Plain(_), None) => unreachable!("a client of such a wire has what it needs"),

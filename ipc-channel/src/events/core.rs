@@ -266,6 +266,8 @@ struct Here {
     by_label: HashMap<Arc<str>, Weak<Peer>>,
     /// Made anew when somebody comes or goes, so that a broadcast copies a pointer.
     everybody: Arc<Vec<Arc<Peer>>>,
+    /// Nobody new comes in.
+    closed: bool,
 }
 
 /// Why somebody cannot come in.
@@ -293,11 +295,9 @@ impl Roster {
         self.lock().everybody.clone()
     }
 
-    /// The client of this session, for whom this is done before anybody can decide that it does not come back.
-    pub(super) fn known<R>(&self, session: u128, hold: impl FnOnce(&Peer) -> R) -> Option<(Arc<Peer>, R)> {
-        let here = self.lock();
-        let peer = here.by_session.get(&session)?;
-        Some((peer.clone(), hold(peer)))
+    /// The client of this session, whether it is connected or not.
+    pub(super) fn known(&self, session: u128) -> Option<Arc<Peer>> {
+        self.lock().by_session.get(&session).cloned()
     }
 
     fn labels(&self) -> Vec<String> {
@@ -314,10 +314,16 @@ impl Roster {
         make: impl FnOnce() -> Result<Arc<Peer>, ipc_transport::Error>,
     ) -> Result<(Arc<Peer>, Vec<Arc<Peer>>), Unwelcome> {
         let mut here = self.lock();
+        if here.closed {
+            return Err(Unwelcome::Full);
+        }
         let mut replaced: Vec<Arc<Peer>> = Vec::new();
         for label in labels {
             match here.by_label.get(*label).and_then(Weak::upgrade) {
-                Some(holder) if holder.is_connected() => return Err(Unwelcome::Taken((*label).to_owned())),
+                // One that said goodbye needs its name no more.
+                Some(holder) if holder.is_connected() && !holder.has_left() => {
+                    return Err(Unwelcome::Taken((*label).to_owned()));
+                }
                 Some(holder) if !replaced.iter().any(|known| Arc::ptr_eq(known, &holder)) => {
                     replaced.push(holder);
                 }
@@ -360,11 +366,18 @@ impl Roster {
         was_here
     }
 
-    /// Everybody goes.
+    /// Lets nobody new in from now on, only those back who were cut off; who they are.
+    pub(super) fn close(&self) -> Arc<Vec<Arc<Peer>>> {
+        let mut here = self.lock();
+        here.closed = true;
+        here.everybody.clone()
+    }
+
+    /// Everybody goes, and nobody comes.
     pub(super) fn clear(&self) -> Vec<Arc<Peer>> {
         let mut here = self.lock();
+        here.closed = true;
         here.by_label.clear();
-        here.list_anew();
         let everybody = here.by_session.drain().map(|(_, peer)| peer).collect();
         here.list_anew();
         everybody

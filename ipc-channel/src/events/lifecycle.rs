@@ -101,10 +101,15 @@ pub(super) fn reason_of_plain(end: &PlainEnd) -> DisconnectReason {
 }
 
 pub(super) fn reason_of(peer: &Peer, end: &TrunkEnd) -> DisconnectReason {
+    // The last thing that it said may be in somebody's hands.
+    peer.finish_handling();
+    let slot = peer.wire.native().and_then(|native| native.slot.get());
     match end {
         _ if peer.has_left() => DisconnectReason::Closed,
-        TrunkEnd::Cut => DisconnectReason::Cut,
-        TrunkEnd::HangUp => DisconnectReason::Lost,
+        _ if peer.is_malformed() => DisconnectReason::Protocol,
+        // One that nobody took out of its place was cut because a lane of it had ended: the peer was faster.
+        TrunkEnd::Cut if slot.is_none_or(|trunk| !trunk.is_over()) => DisconnectReason::Cut,
+        TrunkEnd::Cut | TrunkEnd::HangUp => DisconnectReason::Lost,
         _ => DisconnectReason::Protocol,
     }
 }

@@ -17,6 +17,7 @@ use ipc_pipeline::{
     trunk::{Trunk, TrunkSlot},
 };
 use ipc_transport::Error;
+use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{
     EmitError,
@@ -50,6 +51,9 @@ pub(super) struct Native {
     control_in: Intake,
     side: Side,
     handshake_timeout: Duration,
+    /// Places for answers that found no room on their lane: as many as have room there.
+    waiting: Arc<Semaphore>,
+    runtime: Handle,
 }
 
 /// The receiving ends of one peer, for the tasks that take from them.
@@ -90,6 +94,8 @@ impl Native {
             control_in: incoming.intake(),
             side,
             handshake_timeout: tuning.limits.handshake_timeout,
+            waiting: Arc::new(Semaphore::new(tuning.control().capacity.get().min(Semaphore::MAX_PERMITS))),
+            runtime: Handle::try_current().map_err(|_| Error::NoRuntime)?,
         };
         Ok((native, Inlets { events, control: incoming }))
     }
@@ -136,13 +142,24 @@ impl Native {
         self.control.sender().send(frame).await.map_err(|error| error.into_parts().1.into())
     }
 
+    /// As [`control`](Self::control), if there is room.
+    pub(super) fn try_control(&self, frame: Frame) -> Result<(), EmitError> {
+        try_send(self.control.sender(), frame)
+    }
+
     /// As [`control`](Self::control) from where nothing may wait; what finds no room is sent by a task of its own.
+    ///
+    /// A peer that asks on and on and takes no answer is hung up on when there is no place for such tasks any more.
     pub(super) fn post(&self, frame: Frame) {
         match self.control.sender().try_send(frame) {
             Ok(()) => {}
             Err(TrySendError::Full(frame)) => {
+                let Ok(place) = self.waiting.clone().try_acquire_owned() else { return self.slot.clear() };
                 let sender = self.control.sender().clone();
-                tokio::spawn(async move { sender.send(frame).await });
+                self.runtime.spawn(async move {
+                    let _ = sender.send(frame).await;
+                    drop(place);
+                });
             }
             // The peer is gone for good, and with it whoever would have read this.
             Err(_) => {}
@@ -201,6 +218,8 @@ async fn take_in(trunk: Trunk, lane: u8, intake: Intake, limit: Duration) {
     match Greeting::read(connection, limit).await {
         // A receiving end that is gone leaves the peer waiting, and so does the trunk's end.
         Ok(greeting) => drop(intake.accept(greeting).await),
+        // The link was closed before it began; the others go on.
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {}
         Err(error) => {
             tracing::debug!(%error, lane, "a lane was not greeted");
             trunk.cut();

@@ -58,6 +58,14 @@ impl Outlet {
         }
     }
 
+    /// As [`control`](Self::control), if there is room.
+    pub(super) fn try_control(&self, frame: Frame) -> Result<(), EmitError> {
+        match self {
+            Self::Native(native) => native.try_control(frame),
+            Self::Plain(_) => Err(EmitError::Unsupported { what: "requests" }),
+        }
+    }
+
     /// As [`control`](Self::control), from where nothing may wait.
     pub(super) fn post(&self, frame: Frame) {
         if let Self::Native(native) = self {

@@ -1,10 +1,13 @@
 //! The other end of a conversation, for as long as it is known: over any number of connections.
 
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -13,8 +16,8 @@ use ipc_pipeline::link::{Event as LinkEvent, Receiver, RecvError};
 use ipc_transport::{ConnectionInfo, EncodeBuffer, EncodeError, PeerIdentity};
 use serde::Serialize;
 use tokio::{
-    sync::{Notify, oneshot},
-    task::AbortHandle,
+    sync::{oneshot, watch},
+    task::JoinHandle,
     time::{Instant, timeout},
 };
 
@@ -31,6 +34,9 @@ use super::{
 };
 use crate::event::Meta;
 
+/// How long a peer that was told everything has for the last word.
+const LAST_WORD: Duration = Duration::from_secs(5);
+
 /// One peer: a client, as its server knows it, or the server of a client.
 pub(super) struct Peer {
     /// 32 hexadecimal digits for a client; the server's own id for a server.
@@ -42,8 +48,12 @@ pub(super) struct Peer {
     state: Mutex<State>,
     /// Events are handed out only while it is open: not before the handlers of the connect have run.
     gate: Gate,
-    /// Told of each connection that is gone.
-    hang_ups: Notify,
+    /// Held while a message of the control lane is taken and handled.
+    handling: Mutex<()>,
+    /// Held by its connection, from before the handlers of the connect until those of the disconnect have run.
+    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+    /// Whether there is a connection, to be watched.
+    here: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -56,15 +66,20 @@ struct State {
     attempt: u64,
     /// It said that it will not come back.
     left: bool,
-    tasks: Vec<AbortHandle>,
+    /// It broke the protocol on this connection.
+    malformed: bool,
+    /// It is of no interest any more.
+    retired: bool,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Peer {
     pub(super) fn new(id: Arc<str>, name: Option<Arc<str>>, core: Arc<Core>, wire: Outlet) -> Arc<Self> {
         let name = name.map(OnceLock::from).unwrap_or_default();
         let calls = Calls::new(core.tuning.max_calls, core.tuning.max_in_flight);
-        let (state, gate, hang_ups) = (Mutex::default(), Gate::default(), Notify::new());
-        Arc::new(Self { id, name, core, wire, calls, state, gate, hang_ups })
+        let (state, gate, handling, turn) = Default::default();
+        let here = watch::Sender::new(false);
+        Arc::new(Self { id, name, core, wire, calls, state, gate, handling, turn, here })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -101,11 +116,41 @@ impl Peer {
         self.lock().left
     }
 
+    /// Waits for a message that was taken to be handled, which takes no longer than that.
+    pub(super) fn finish_handling(&self) {
+        drop(self.handling.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whether it broke the protocol on its last connection.
+    pub(super) fn is_malformed(&self) -> bool {
+        self.lock().malformed
+    }
+
+    /// Completes when there is no connection and waiting for the next one is no use: nothing is kept for the peer, or it
+    /// is a client that said goodbye.
+    pub(super) async fn wants_nothing(&self) {
+        let mut here = self.here.subscribe();
+        // The sender lives as long as this.
+        while here.wait_for(|here| !here).await.is_ok() {
+            let is_last = self.core.roster().is_some() && self.has_left();
+            if is_last || self.wire.pending() == 0 {
+                return;
+            }
+            let _ = here.changed().await;
+        }
+    }
+
     /// Starts the tasks that take what the peer sends; they end with the peer.
     pub(super) fn start(self: &Arc<Self>, inlets: Inlets) {
         let events = tokio::spawn(take_events(self.clone(), inlets.events));
         let control = tokio::spawn(take_control(self.clone(), inlets.control));
-        self.lock().tasks = vec![events.abort_handle(), control.abort_handle()];
+        self.lock().tasks = vec![events, control];
+    }
+
+    /// Whether this dial of the peer's is newer than those that are known.
+    pub(super) fn is_newer(&self, attempt: u64) -> bool {
+        let state = self.lock();
+        attempt > state.attempt && !state.retired
     }
 
     /// As [`start`](Self::start), where the wire has no links; the task ends by itself when nothing arrives any more.
@@ -114,15 +159,19 @@ impl Peer {
     }
 
     /// A connection is there, and this its epoch; events wait until [`open`](Self::open). `None` when a newer attempt of
-    /// the same peer is known.
+    /// the same peer is known, or it is of no interest any more.
     pub(super) fn connected(&self, attempt: u64, info: ConnectionInfo) -> Option<u64> {
         let mut state = self.lock();
-        if attempt <= state.attempt {
+        if attempt <= state.attempt || state.retired {
             return None;
         }
         self.gate.close();
         let replaces = std::mem::replace(&mut state.connected, true);
+        state.malformed = false;
+        // A server that went away in good order is back.
+        state.left &= self.core.roster().is_some();
         state.attempt = attempt;
+        self.here.send_replace(true);
         state.info = Some(info);
         state.epoch += 1;
         let epoch = state.epoch;
@@ -150,35 +199,16 @@ impl Peer {
                 return false;
             }
             state.connected = false;
+            self.here.send_replace(false);
         }
         self.end_calls();
         self.gate.open();
-        self.hang_ups.notify_waiters();
         true
     }
 
-    /// Waits until there is no connection.
-    pub(super) async fn hung_up(&self) {
-        loop {
-            let hang_up = self.hang_ups.notified();
-            if !self.is_connected() {
-                return;
-            }
-            hang_up.await;
-        }
-    }
-
-    /// As [`hung_up`](Self::hung_up), unless an event is kept for a later connection.
-    async fn hung_up_with_everything(&self) {
-        self.hung_up().await;
-        if self.wire.pending() > 0 {
-            // Whoever closes the links sees when that connection has taken it.
-            std::future::pending().await
-        }
-    }
-
-    /// Takes no events to send any more, and delivers what it has; how many were not delivered.
-    pub(super) async fn close(&self, until: Instant) -> usize {
+    /// Takes no events to send any more, delivers what it has, and says a last word to one that is connected; how many
+    /// events were not delivered.
+    pub(super) async fn close(&self, last: Option<Message<'static>>, until: Instant) -> usize {
         let left = || until.saturating_duration_since(Instant::now());
         let native = match &self.wire {
             Outlet::Native(native) => native,
@@ -191,16 +221,22 @@ impl Peer {
         let mut undelivered = 0;
         for closer in native.closers() {
             let closed = tokio::select! {
+                biased;
                 closed = closer.close(left()) => closed,
-                () = self.hung_up_with_everything() => closer.close(Duration::ZERO).await,
+                () = self.wants_nothing() => closer.close(Duration::ZERO).await,
             };
             undelivered += closed.map_or_else(|rest| rest.count, |()| 0);
         }
-        // Requests and answers are no events, and nobody comes back for them.
+        // Requests, answers and words are for this connection alone: without one nobody waits for them.
+        let connected = self.is_connected();
+        if let (Some(last), true) = (last, connected) {
+            self.post(&last);
+        }
         let control = native.control_closer();
+        let limit = if connected { left().min(LAST_WORD) } else { Duration::ZERO };
         tokio::select! {
-            _ = control.close(left()) => {}
-            () = self.hung_up() => drop(control.close(Duration::ZERO).await),
+            _ = control.close(limit) => {}
+            () = self.wants_nothing() => {}
         }
         undelivered
     }
@@ -211,9 +247,18 @@ impl Peer {
         !state.connected && state.epoch == epoch
     }
 
+    /// Whether it is of no interest any more.
+    pub(super) fn is_retired(&self) -> bool {
+        self.lock().retired
+    }
+
     /// It is of no interest any more: its tasks end, and whoever waits hears of it.
     pub(super) fn retire(&self) {
-        let tasks = std::mem::take(&mut self.lock().tasks);
+        let tasks = {
+            let mut state = self.lock();
+            state.retired = true;
+            std::mem::take(&mut state.tasks)
+        };
         self.wire.cut();
         self.end_calls();
         tasks.into_iter().for_each(|task| task.abort());
@@ -224,6 +269,15 @@ impl Peer {
         self.fail_calls(&CallError::Disconnected);
         for ended in self.calls.cancel_in_flight() {
             pass_on(ended);
+        }
+    }
+
+    /// Ends the tasks that take what the peer sends, and completes when no handler of its events runs any more.
+    pub(super) async fn stop(&self) {
+        let tasks = std::mem::take(&mut self.lock().tasks);
+        tasks.iter().for_each(JoinHandle::abort);
+        for task in tasks {
+            let _ = task.await;
         }
     }
 
@@ -256,6 +310,17 @@ impl Peer {
             Ok(frame) => self.wire.post(frame),
             Err(error) => tracing::debug!(%error, "a message was not sent"),
         }
+    }
+
+    /// Puts somebody else's request on the control lane if there is room: nobody may fill it up with theirs.
+    fn put(&self, message: &Message<'_>) -> Result<(), CallError> {
+        let max = self.core.tuning.limits.max_message;
+        let frame = Frame::build(max, |out| message.encode(out)).map_err(EmitError::from)?;
+        self.wire.try_control(frame).map_err(|error| match error {
+            EmitError::Full => CallError::Busy,
+            EmitError::Closed => CallError::Disconnected,
+            error => error.into(),
+        })
     }
 
     /// Asks, and waits for the answer until the deadline.
@@ -296,11 +361,11 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Whether events may be handed out.
+/// Whether events may be taken and handed out; one task waits for that.
 #[derive(Default)]
 struct Gate {
     is_open: AtomicBool,
-    opened: Notify,
+    waiting: Mutex<Option<Waker>>,
 }
 
 impl Gate {
@@ -309,19 +374,43 @@ impl Gate {
     }
 
     fn open(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         self.is_open.store(true, Ordering::Release);
-        self.opened.notify_waiters();
+        let waiting = waiting.take();
+        waiting.into_iter().for_each(Waker::wake);
     }
 
     async fn pass(&self) {
-        while !self.is_open.load(Ordering::Acquire) {
-            let opened = self.opened.notified();
-            if self.is_open.load(Ordering::Acquire) {
-                return;
-            }
-            opened.await;
-        }
+        poll_fn(|cx| self.poll_pass(cx)).await;
     }
+
+    fn poll_pass(&self, cx: &Context<'_>) -> Poll<()> {
+        // Acquire: with the release of `open`, what the handlers of the connect did is seen.
+        if self.is_open.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_open.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        *waiting = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// Takes the next event while the gate is open: one that is taken is not sent again, so none is held behind it.
+async fn next_event(peer: &Peer, events: &mut Receiver<Frame>) -> Result<LinkEvent<Frame>, RecvError> {
+    let event = {
+        let mut next = pin!(events.recv_event());
+        poll_fn(|cx| {
+            ready!(peer.gate.poll_pass(cx));
+            next.as_mut().poll(cx)
+        })
+        .await
+    };
+    // A connection may have been made in that very moment.
+    peer.gate.pass().await;
+    event
 }
 
 /// Hands the events of one peer to their handlers, one after the other.
@@ -330,7 +419,7 @@ async fn take_events(peer: Arc<Peer>, mut events: Receiver<Frame>) {
     let mut dispatcher = core.handlers.dispatcher();
     let reply = Reply::new(peer.clone());
     loop {
-        let (frame, redelivered) = match events.recv_event().await {
+        let (frame, redelivered) = match next_event(&peer, &mut events).await {
             Ok(LinkEvent::Value(delivery)) => {
                 let redelivered = delivery.redelivered();
                 (delivery.into_value(), redelivered)
@@ -344,7 +433,6 @@ async fn take_events(peer: Arc<Peer>, mut events: Receiver<Frame>) {
             Err(RecvError::Undecodable { .. } | RecvError::ExplicitAcks) => continue,
             Err(_) => return,
         };
-        peer.gate.pass().await;
         match Message::decode(frame.as_slice()) {
             Ok(Message::Event { name, from, payload }) => {
                 let from = if from.is_empty() { None } else { core.told_by(from) };
@@ -428,21 +516,28 @@ impl Peer {
 
 /// Takes requests, answers and the like; it never waits for a handler.
 async fn take_control(peer: Arc<Peer>, mut control: Receiver<Frame>) {
-    loop {
-        match control.recv().await {
+    let mut goes_on = |cx: &mut Context<'_>| {
+        // With the lock, so that what is taken, and thereby acknowledged, is handled before anybody looks.
+        let _handling = peer.handling.lock().unwrap_or_else(PoisonError::into_inner);
+        match ready!(control.poll_recv(cx)) {
             Ok(delivery) => {
                 let redelivered = delivery.redelivered();
                 peer.handle(delivery.as_slice(), redelivered);
+                Poll::Ready(true)
             }
-            Err(RecvError::EndOfStream | RecvError::Undecodable { .. } | RecvError::ExplicitAcks) => {}
-            Err(_) => return,
+            Err(RecvError::EndOfStream | RecvError::Undecodable { .. } | RecvError::ExplicitAcks) => {
+                Poll::Ready(true)
+            }
+            Err(_) => Poll::Ready(false),
         }
-    }
+    };
+    while poll_fn(&mut goes_on).await {}
 }
 
 impl Peer {
     fn broke_the_protocol(&self) {
         self.core.counters.malformed.fetch_add(1, Ordering::Relaxed);
+        self.lock().malformed = true;
         self.wire.cut();
     }
 
@@ -483,7 +578,13 @@ impl Peer {
                 let encoded = self.core.tuning.codec.encode(&directory, &mut out);
                 self.tell(id, encoded.map(|()| bytes).map_err(|error| EmitError::from(error).into()));
             }
-            Message::GoAway { to } => self.core.sent_away(to),
+            Message::GoAway { to } => {
+                // A client has no clients: what it says here means nothing.
+                if self.core.roster().is_none() {
+                    self.lock().left = true;
+                    self.core.sent_away(to);
+                }
+            }
             Message::Goodbye => self.lock().left = true,
             Message::Event { .. } => self.broke_the_protocol(),
         }
@@ -551,7 +652,13 @@ impl Peer {
             Ok(there) => {
                 self.calls.runs_there(id, &target, there);
                 let from = self.label().clone();
-                target.post(&Message::Request { id: there, to: "", from: &from, name, payload });
+                let message = Message::Request { id: there, to: "", from: &from, name, payload };
+                if let Err(error) = target.put(&message) {
+                    if target.calls.give_up(there) && self.calls.done_there(id) {
+                        self.tell(id, Err(error));
+                    }
+                    return;
+                }
                 // It may have gone meanwhile, before the call was among those that hear of it.
                 if !target.is_connected() {
                     target.fail_calls(&CallError::Disconnected);

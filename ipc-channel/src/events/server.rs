@@ -19,9 +19,9 @@ use ipc_transport::{
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     runtime::Handle,
-    sync::watch,
+    sync::{OwnedMutexGuard, watch},
     task::{JoinHandle, JoinSet},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -39,7 +39,7 @@ use super::{
 };
 use crate::{DuplicateResponder, Event, EventStream, HandlerCounters, Payload, Subscription};
 
-/// How long closing the listener may take, a matter of one unlink.
+/// How long closing the listener may take, a matter of one unlink; and what handlers of disconnects have at least.
 const CLOSE_LISTENER: Duration = Duration::from_secs(1);
 
 /// A client that wants to come in.
@@ -115,6 +115,25 @@ impl Server {
     ///
     /// Dropping the future releases whatever was claimed.
     pub async fn start(config: ServerConfig) -> Result<Self, Error> {
+        Self::start_with(config, |_| ()).await
+    }
+
+    /// As [`start`](Self::start), and has `set_up` add handlers before the first client comes in.
+    ///
+    /// A client of an earlier server may have kept events, and sends them as soon as it can: a handler that is added later
+    /// misses what comes before.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn start_with<F>(config: ServerConfig, set_up: F) -> Result<Self, Error>
+    where
+        F: FnOnce(&Self),
+    {
         check_id(&config.id)?;
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let config = config.started();
@@ -136,6 +155,9 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let (fail, failed) = watch::channel(None);
         let serving = shared.clone();
+        let server =
+            Self { shared, endpoint, acceptor: Mutex::new(None), runtime: runtime.clone(), stop, failed };
+        set_up(&server);
         let acceptor = runtime.spawn(async move {
             let serve_one = |incoming, handshaking| serve(serving.clone(), incoming, handshaking);
             if let Err(error) = serving.acceptor.run(listener, stopped, serve_one).await {
@@ -143,7 +165,8 @@ impl Server {
                 fail.send_replace(Some(error));
             }
         });
-        Ok(Self { shared, endpoint, acceptor: Mutex::new(Some(acceptor)), runtime, stop, failed })
+        *server.acceptor.lock().unwrap_or_else(PoisonError::into_inner) = Some(acceptor);
+        Ok(server)
     }
 
     /// The server's id.
@@ -413,7 +436,11 @@ impl Server {
 
     // Endings.
 
-    /// Ends in good order: takes no more clients, delivers what was accepted, hangs up and frees the address.
+    /// Ends in good order: takes no more clients, delivers what was accepted, hangs up, and frees the address.
+    ///
+    /// Afterwards another server may start there at once. A server cannot be closed before it has started, nor twice: it
+    /// is there once it has started, and closing takes it. Handlers of disconnects have run when this returns, unless
+    /// they take longer than the deadline and 1 s.
     ///
     /// A client that is not connected, or hangs up meanwhile, is not waited for. What was handed to handlers counts as
     /// released; a successor of this server gets the rest.
@@ -427,31 +454,24 @@ impl Server {
     /// Dropping the future drops the server: everybody is hung up on.
     pub async fn close(self, deadline: Duration) -> Result<(), Closing> {
         let until = Instant::now() + deadline.min(Duration::from_secs(60 * 60 * 24 * 365));
-        let everybody = self.roster().clear();
-        for peer in &everybody {
-            peer.post(&Message::GoAway { to: "" });
-        }
-        // All at once, as each takes the time of its slowest answer.
         let mut closing = JoinSet::new();
-        for peer in everybody {
-            closing.spawn_on(
-                async move {
-                    let undelivered = tokio::select! {
-                        undelivered = peer.close(until) => undelivered,
-                        () = peer.hung_up() => peer.close(Instant::now()).await,
-                    };
-                    if let Some(native) = peer.wire.native() {
-                        native.detach().await;
-                    }
-                    peer.retire();
-                    undelivered
-                },
-                &self.runtime,
-            );
+        for peer in self.roster().close().iter().cloned() {
+            closing.spawn(async move {
+                let undelivered = peer.close(Some(Message::GoAway { to: "" }), until).await;
+                if let Some(native) = peer.wire.native() {
+                    // What was handed to handlers is not repeated to a successor.
+                    native.detach().await;
+                }
+                peer.retire();
+                // Until then its handlers of the disconnect run.
+                let told = until.max(Instant::now()) + CLOSE_LISTENER;
+                let _ = timeout_at(told, peer.turn.lock()).await;
+                undelivered
+            });
         }
         let mut undelivered = 0;
-        while let Some(count) = closing.join_next().await {
-            undelivered += count.unwrap_or(0);
+        while let Some(closed) = closing.join_next().await {
+            undelivered += closed.unwrap_or(0);
         }
         self.stop.send_replace(true);
         let acceptor = self.acceptor.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -546,20 +566,21 @@ impl Shared {
     }
 
     /// The peer that this hello is of: one that comes back, or a new one.
-    fn enter(self: &Arc<Self>, hello: &Hello, info: &ConnectionInfo) -> Result<(Arc<Peer>, u64), Refusal> {
+    fn enter(self: &Arc<Self>, hello: &Hello, info: &ConnectionInfo) -> Result<Entered, Refusal> {
         let session = hello.session.bits();
-        let connect = |peer: &Peer| peer.connected(hello.attempt, info.clone()).ok_or(Refusal::Stale);
-        if let Some((known, connected)) = self.roster().known(session, connect) {
-            return Ok((known, connected?));
+        if let Some(known) = self.roster().known(session) {
+            return Ok((known, None));
         }
         let id: Arc<str> = Arc::from(hello.from_port.as_str());
         let name: Option<Arc<str>> = name_of(hello).map(Arc::from);
         let labels: Vec<&str> = [Some(&*id), name.as_deref()].into_iter().flatten().collect();
-        let mut epoch = Err(Refusal::Stale);
+        let mut entered = None;
         let make = || {
             let (wire, inlets) = Native::new(Side::Server, &self.config.tuning)?;
             let peer = Peer::new(id.clone(), name.clone(), self.core.clone(), Outlet::Native(wire));
-            epoch = connect(&peer);
+            // Before anybody can find it: so its name is taken from here on.
+            let turn = peer.turn.clone().try_lock_owned().expect("nobody else knows it");
+            entered = peer.connected(hello.attempt, info.clone()).map(|epoch| (epoch, turn));
             peer.start(inlets);
             Ok(peer)
         };
@@ -568,13 +589,16 @@ impl Shared {
                 for gone in replaced {
                     self.runtime.spawn(give_up(self.clone(), gone));
                 }
-                Ok((peer, epoch?))
+                Ok((peer, entered))
             }
             Err(Unwelcome::Full) => Err(Refusal::Busy),
             Err(Unwelcome::Taken(name)) => Err(Refusal::NameTaken { name }),
         }
     }
 }
+
+/// A client, and the epoch and the turn of its connection if it is new.
+type Entered = (Arc<Peer>, Option<(u64, OwnedMutexGuard<()>)>);
 
 /// The codec's name in the hello: that of the values, within messages of this layout.
 pub(super) fn codec_id(codec: crate::PayloadCodec) -> String {
@@ -606,11 +630,28 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming, handshaking: Handshaking
     };
     drop(handshaking);
     let checked = shared.check(greeting.hello(), greeting.info());
-    let (peer, epoch) = match checked.and_then(|()| shared.enter(greeting.hello(), greeting.info())) {
+    let (peer, entered) = match checked.and_then(|()| shared.enter(greeting.hello(), greeting.info())) {
         Ok(entered) => entered,
         Err(refusal) => {
             shared.refused();
             return greeting.refuse(refusal).await;
+        }
+    };
+    let attempt = greeting.hello().attempt;
+    let (epoch, turn) = match entered {
+        Some(entered) => entered,
+        None if !peer.is_newer(attempt) => return greeting.refuse(Refusal::Stale).await,
+        None => {
+            // The client dials anew, so the connection before is over, known or not; its end is told first.
+            peer.wire.cut();
+            let Ok(turn) = timeout(limit, peer.turn.clone().lock_owned()).await else {
+                return greeting.refuse(Refusal::Busy).await;
+            };
+            let info = greeting.info().clone();
+            let Some(epoch) = peer.connected(attempt, info) else {
+                return greeting.refuse(Refusal::Stale).await;
+            };
+            (epoch, turn)
         }
     };
     let welcome = Welcome {
@@ -628,26 +669,31 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming, handshaking: Handshaking
             if let Some(native) = peer.wire.native() {
                 native.attach(&trunk);
             }
-            // The lanes move while the handlers of the connect run.
-            let driver = tokio::spawn(driver);
+            if peer.is_retired() {
+                trunk.cut();
+            }
+            // The lanes move while the handlers of the connect run; the connection ends with this task.
+            let mut driving = JoinSet::new();
+            driving.spawn(driver);
             shared.ran(shared.connected.run(Reply::new(peer.clone())).await);
             peer.open(epoch);
-            Some(driver.await.unwrap_or(TrunkEnd::Cut))
+            let end = driving.join_next().await.and_then(Result::ok);
+            Some(end.unwrap_or(TrunkEnd::Cut))
         }
         Err(_) => None,
     };
-    if !peer.disconnected(epoch) {
-        return;
-    }
+    peer.disconnected(epoch);
     if let Some(end) = end {
         let departure = Departure::of(&peer, reason_of(&peer, &end));
         shared.ran(shared.disconnected.run(departure).await);
     }
+    drop(turn);
     if !peer.has_left() {
         sleep(shared.config.keep_cut).await;
     }
     if shared.roster().leave(&peer, epoch) {
-        give_up(shared, peer).await;
+        // It is in nobody's list any more: this must come to its end when the server closes meanwhile, and this task not.
+        shared.runtime.spawn(give_up(shared.clone(), peer));
     }
 }
 
@@ -704,7 +750,7 @@ async fn serve_plain(shared: Arc<Shared>, incoming: Incoming, handshaking: Hands
 
 /// A client does not come back: what was kept for it is counted and let go.
 async fn give_up(shared: Arc<Shared>, peer: Arc<Peer>) {
-    let count = timeout(Duration::from_secs(1), peer.close(Instant::now())).await;
+    let count = timeout(Duration::from_secs(1), peer.close(None, Instant::now())).await;
     peer.retire();
     let count = count.unwrap_or(0);
     if count > 0 {
