@@ -4,8 +4,10 @@
 mod basics;
 mod calls;
 mod lanes;
+mod lifecycle;
 mod named;
 mod node_ipc;
 mod relay;
 mod roles;
 mod support;
+mod worlds;
