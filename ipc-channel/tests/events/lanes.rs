@@ -4,9 +4,9 @@ use std::{future::ready, num::NonZeroUsize, time::Duration};
 
 use ipc_channel::{
     Event,
-    events::{CallError, Client, ClientConfig, EmitError, Reply, Server, ServerConfig},
+    events::{CallError, Client, ClientConfig, ConnectError, EmitError, Reply, Server, ServerConfig},
 };
-use ipc_pipeline::FullPolicy;
+use ipc_pipeline::{FullPolicy, protocol::Refusal};
 use ipc_testkit::{FaultPlan, Faulty, MemTransport, Rule};
 use ipc_transport::{Endpoint, Error, UnixTransport};
 use tokio::sync::{mpsc, watch};
@@ -195,7 +195,7 @@ async fn a_server_that_was_killed_gets_what_it_had_not_released() {
     assert_eq!(first.recv::<Sat>().await.unwrap(), Sat::Connected);
     let client = Client::start(ClientConfig::new("world").endpoint(at)).unwrap();
     let (lost, mut losses) = mpsc::unbounded_channel();
-    client.on_disconnect(move |reason| ready(lost.send(reason).unwrap()));
+    client.on_disconnect(move |reason| { lost.send(reason).unwrap(); ready(()) });
     for number in 0..400_u64 {
         client.emit("number", &number).await.unwrap();
     }
@@ -364,7 +364,7 @@ async fn a_heartbeat_notices_a_stopped_server() {
     let config = ClientConfig::new("world").endpoint(at).heartbeat(Duration::from_millis(500));
     let client = Client::start(config).unwrap();
     let (lost, mut losses) = mpsc::unbounded_channel();
-    client.on_disconnect(move |reason| ready(lost.send(reason).unwrap()));
+    client.on_disconnect(move |reason| { lost.send(reason).unwrap(); ready(()) });
     // Once there was an answer, the heartbeat has begun.
     assert_eq!(soon("the answer", client.call::<_, u64>("double", &3_u64, LONG)).await, Ok(6));
     stopped.stop();
@@ -410,4 +410,36 @@ async fn a_server_that_closes_does_not_wait_for_those_who_are_gone() {
     dead.abort().await;
     assert_eq!(server.close(Duration::from_secs(600)).await, Ok(()));
     assert_eq!(staying.close(Duration::from_secs(600)).await, Ok(()));
+}
+
+/// A client that comes while a server ends is turned away and tries elsewhere or later; it is not left with a connection
+/// that nobody serves.
+#[tokio::test]
+async fn nobody_comes_in_while_a_server_closes() {
+    let place = Place::new();
+    let server = server(&place.unix("world")).await;
+    let late = config(&server);
+    let stuck = named(&server, "stuck").await;
+    let (open, gate) = watch::channel(false);
+    stuck.on("tick", move |_: Event<u64>, _: Reply| {
+        let mut gate = gate.clone();
+        async move { drop(gate.wait_for(|open| *open).await) }
+    });
+    for number in 0..100_u64 {
+        server.emit("stuck", "tick", &number).await.unwrap();
+    }
+    let closing = tokio::spawn(server.close(LONG * 10));
+    // It begins with the first poll.
+    tokio::task::yield_now().await;
+    let late = Client::start(late).unwrap();
+    let (failed, mut failures) = mpsc::unbounded_channel();
+    late.on_attempt_failed(move |failure| {
+        let _ = failed.send(failure.error);
+        ready(())
+    });
+    let failure = soon("the refusal", failures.recv()).await.unwrap();
+    assert!(matches!(&*failure, ConnectError::Refused(Refusal::Busy)), "{failure:?}");
+    open.send(true).unwrap();
+    assert_eq!(soon("the end", closing).await.unwrap(), Ok(()));
+    assert_eq!(late.counters().connects, 0);
 }
