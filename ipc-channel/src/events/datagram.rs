@@ -1,34 +1,10 @@
 //! Events in datagrams: an end that is server and client at once, and answers by the address that an event came from.
 //!
-//! **No promise of delivery**: each event may be lost, doubled or overtaken, and nobody is told; nor is anything encrypted,
-//! or anybody identified. Handlers see what arrives, the events of one peer in the order of their arrival.
-//!
 //! ```text
 //!              ┌─ intake ── wires, peers heard from ──▶ inbox ──▶ handlers, one at a time ─┐
 //!   socket ────┤                                                                            │ emit
 //!              └─ sender ◀────────────── outbox ◀── proofs of addresses ◀─ emit, broadcast ─┘
 //! ```
-//!
-//! # Wires
-//!
-//! | wire | a datagram is | at most, as sent |
-//! |---|---|---|
-//! | [`Wire::Native`](super::Wire) | one event behind a header of our own | 1,200 bytes |
-//! | [`Wire::NodeIpc`](super::Wire) | one frame as node-ipc has it, several when reading; a fragment is malformed | 65,507 bytes |
-//! | [`Wire::Raw`](super::Wire) | bytes as they come | 65,507 bytes |
-//!
-//! # Who can be flooded
-//!
-//! A datagram can claim to be from anywhere, so an answer may go to somebody who never asked. On the native wire an address
-//! gets at most three times the bytes that came from it, broadcasts included, until a round trip has shown that somebody
-//! receives there. Each datagram has a token for its receiver, who repeats it in the next one, so a conversation proves
-//! itself; and in place of what would be too much goes a challenge of 24 bytes, which the other end answers by itself. An
-//! address that was never heard from is the caller's own choice and has no limit. An end says nothing unasked: not to
-//! strangers, not to what is malformed, and to a challenge only when it repeats a token of ours.
-//!
-//! The wires of node-ipc and of bare bytes have no room for such proofs. They stay on this machine unless a transport of
-//! [`UdpTransport::dangerous`](ipc_transport::UdpTransport::dangerous) is set; and there every handler that answers more than it was
-//! asked, and every broadcast, can be turned against others.
 
 mod config;
 mod format;
@@ -92,11 +68,35 @@ pub struct DatagramsCounters {
 
 /// One end of datagrams: it tells events to any address, and its handlers hear those of everybody.
 ///
+/// **No promise of delivery**: each event may be lost, doubled or overtaken, and nobody is told; nor is anything encrypted,
+/// or anybody identified.
+///
 /// Handlers run one at a time for the whole end, in the order in which events arrived. While one waits, others do; what
 /// finds no room meanwhile is dropped and counted, a quarter of the room being the most that one peer has. Sending never
 /// waits: when datagrams come faster than they leave, the oldest go and are counted.
 ///
 /// Dropping it closes the socket and drops what has not left; [`close`](Self::close) sends that first.
+///
+/// # Wires
+///
+/// | wire | a datagram is | at most, as sent |
+/// |---|---|---|
+/// | [`Wire::Native`](super::Wire) | one event behind a header of our own | 1,200 bytes |
+/// | [`Wire::NodeIpc`](super::Wire) | one frame as node-ipc has it, several when reading; a fragment is malformed | 65,507 bytes |
+/// | [`Wire::Raw`](super::Wire) | bytes as they come | 65,507 bytes |
+///
+/// # Who can be flooded
+///
+/// A datagram can claim to be from anywhere, so an answer may go to somebody who never asked. On the native wire an address
+/// gets at most three times the bytes that came from it, broadcasts included, until a round trip has shown that somebody
+/// receives there. Each datagram has a token for its receiver, who repeats it in the next one, so a conversation proves
+/// itself; and in place of what would be too much goes a challenge of 24 bytes, which the other end answers by itself. An
+/// address that was never heard from is the caller's own choice and has no limit. An end says nothing unasked: not to
+/// strangers, not to what is malformed, and to a challenge only when it repeats a token of ours.
+///
+/// The wires of node-ipc and of bare bytes have no room for such proofs. They stay on this machine unless a transport of
+/// [`UdpTransport::dangerous`](ipc_transport::UdpTransport::dangerous) is set; and there every handler that answers more than it was
+/// asked, and every broadcast, can be turned against others.
 ///
 /// # Examples
 ///
