@@ -177,6 +177,8 @@ impl Trips {
         numbers: Range<u64>,
         in_flight: u64,
     ) -> io::Result<Vec<u64>> {
+        // What was taken before and not released yet would take room.
+        client.settled().await.map_err(other_error)?;
         let (done, ended) = oneshot::channel();
         {
             let mut state = self.lock();
