@@ -31,6 +31,8 @@ pub(crate) struct Dispatcher<C> {
     met: HashMap<Arc<str>, usize>,
     /// Of the names met so far; at most as many as the table has.
     runners: Vec<Runners<C>>,
+    /// The place of the last event's name: many events in a row have the same one.
+    last: usize,
     any: Vec<Box<dyn Run<C>>>,
 }
 
@@ -64,7 +66,7 @@ impl<C: Context> Dispatcher<C> {
     pub(super) fn new(handlers: Arc<Handlers<C>>) -> Self {
         let (table, version) = handlers.snapshot();
         let any = table.of_any().iter().map(|handler| Arc::clone(handler).runner()).collect();
-        Self { handlers, version, table, met: HashMap::new(), runners: Vec::new(), any }
+        Self { handlers, version, table, met: HashMap::new(), runners: Vec::new(), last: 0, any }
     }
 
     /// Runs the handlers of one event: those of its name in the order of subscription, then the wildcard ones, each to
@@ -138,7 +140,11 @@ impl<C: Context> Dispatcher<C> {
 
     /// Where the runners of an event's name are; they are made when it is met for the first time.
     fn place_of(&mut self, name: &str) -> Option<usize> {
+        if self.runners.get(self.last).is_some_and(|runners| *runners.name == *name) {
+            return Some(self.last);
+        }
         if let Some(&place) = self.met.get(name) {
+            self.last = place;
             return Some(place);
         }
         let (name, list) = self.table.of_event(name)?;
