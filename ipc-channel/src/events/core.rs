@@ -126,7 +126,7 @@ impl Core {
                 }
                 let mut bytes = Vec::with_capacity(FIRST_ROOM);
                 wire.0.encode(name, value, &mut bytes)?;
-                Ok(Frame::Shared(Bytes::from(bytes)))
+                Ok(Frame::of(bytes))
             }
             Format::Raw => Err(EmitError::Unsupported { what: "events: it carries bytes" }),
         }

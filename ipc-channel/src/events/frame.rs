@@ -51,6 +51,11 @@ impl Frame {
         }
     }
 
+    /// The same, with its memory if it is a large one.
+    pub(crate) fn of(bytes: Vec<u8>) -> Self {
+        if bytes.len() <= INLINE { Self::copy(&bytes) } else { Self::Shared(Bytes::from(bytes)) }
+    }
+
     #[inline]
     pub(crate) fn as_slice(&self) -> &[u8] {
         match self {

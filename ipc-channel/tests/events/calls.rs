@@ -136,7 +136,10 @@ async fn calls_to_a_server_that_is_killed_fail_as_disconnected() {
     )
     .unwrap();
     let (lost, mut losses) = mpsc::unbounded_channel();
-    client.on_disconnect(move |reason| { lost.send(reason).unwrap(); ready(()) });
+    client.on_disconnect(move |reason| {
+        lost.send(reason).unwrap();
+        ready(())
+    });
     let asking = join_all((0..20).map(|_| client.call::<_, ()>("wait", &(), LONG * 10)));
     let killing = async {
         for _ in 0..20 {
@@ -380,8 +383,9 @@ async fn handlers_that_panic_take_nothing_with_them() {
     let place = Place::new();
     let server = server(&place.unix("world")).await;
     let client = named(&server, "a").await;
-    server
-        .on("tick", async |number: Event<u32>, _: Reply| assert!(number.is_multiple_of(2), "a handler that panics"));
+    server.on("tick", async |number: Event<u32>, _: Reply| {
+        assert!(number.is_multiple_of(2), "a handler that panics")
+    });
     server.on("tick", |_: Event<u32>, _: Reply| -> std::future::Ready<()> {
         panic!("one that panics at once")
     });

@@ -195,7 +195,10 @@ async fn a_server_that_was_killed_gets_what_it_had_not_released() {
     assert_eq!(first.recv::<Sat>().await.unwrap(), Sat::Connected);
     let client = Client::start(ClientConfig::new("world").endpoint(at)).unwrap();
     let (lost, mut losses) = mpsc::unbounded_channel();
-    client.on_disconnect(move |reason| { lost.send(reason).unwrap(); ready(()) });
+    client.on_disconnect(move |reason| {
+        lost.send(reason).unwrap();
+        ready(())
+    });
     for number in 0..400_u64 {
         client.emit("number", &number).await.unwrap();
     }
@@ -364,7 +367,10 @@ async fn a_heartbeat_notices_a_stopped_server() {
     let config = ClientConfig::new("world").endpoint(at).heartbeat(Duration::from_millis(500));
     let client = Client::start(config).unwrap();
     let (lost, mut losses) = mpsc::unbounded_channel();
-    client.on_disconnect(move |reason| { lost.send(reason).unwrap(); ready(()) });
+    client.on_disconnect(move |reason| {
+        lost.send(reason).unwrap();
+        ready(())
+    });
     // Once there was an answer, the heartbeat has begun.
     assert_eq!(soon("the answer", client.call::<_, u64>("double", &3_u64, LONG)).await, Ok(6));
     stopped.stop();

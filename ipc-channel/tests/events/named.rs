@@ -66,7 +66,10 @@ async fn handlers_may_be_added_at_any_time() {
     let (told, mut heard) = mpsc::unbounded_channel();
     let telling = |who: &'static str| {
         let told = told.clone();
-        move |event: Event<u32>, _: Reply| { told.send((who, *event)).unwrap(); ready(()) }
+        move |event: Event<u32>, _: Reply| {
+            told.send((who, *event)).unwrap();
+            ready(())
+        }
     };
     let client = Client::start(ClientConfig::new("world").endpoint(at.clone())).unwrap();
     client.on("tick", telling("client, before"));
@@ -304,7 +307,10 @@ async fn a_taken_name_is_refused_until_its_holder_leaves() {
     let place = Place::new();
     let server = server(&place.unix("world")).await;
     let (left, mut leavings) = mpsc::unbounded_channel();
-    server.on_disconnect(move |departure| { left.send(departure.name.unwrap().to_string()).unwrap(); ready(()) });
+    server.on_disconnect(move |departure| {
+        left.send(departure.name.unwrap().to_string()).unwrap();
+        ready(())
+    });
     let first = named(&server, "sam").await;
     let others = (0..8).map(|_| Client::start(config(&server).name("sam")).unwrap()).collect::<Vec<_>>();
     for refused in soon("the refusals", join_all(others.iter().map(Client::connected))).await {
@@ -327,7 +333,10 @@ async fn the_name_of_a_killed_client_is_free() {
     let place = Place::new();
     let server = server(&place.unix("world")).await;
     let (left, mut leavings) = mpsc::unbounded_channel();
-    server.on_disconnect(move |departure| { left.send(departure.name.unwrap().to_string()).unwrap(); ready(()) });
+    server.on_disconnect(move |departure| {
+        left.send(departure.name.unwrap().to_string()).unwrap();
+        ready(())
+    });
     let mut holder = sitting_client(&Life::new(server.endpoint(), "sam"));
     assert_eq!(holder.recv::<Sat>().await.unwrap(), Sat::Connected);
     let refused = Client::start(config(&server).name("sam")).unwrap();
