@@ -43,6 +43,9 @@ use super::{
 };
 use crate::{DuplicateResponder, Event, EventStream, HandlerCounters, Payload, Subscription};
 
+/// A connection that lasted so long was no refusal.
+const OF_USE: Duration = Duration::from_secs(1);
+
 /// What a client is doing, as a value to watch.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -795,14 +798,18 @@ async fn run(shared: Arc<Shared>, mut plain: Option<PlainSide>) {
         let error = match attempt {
             Ok(connected) => {
                 failed = 0;
-                retries.connected(&connected.remote);
-                serve(&shared, connected, plain.as_mut()).await;
+                let remote = connected.remote.clone();
+                // Where the wire has no word for a refusal, the hang-up is one.
+                if serve(&shared, connected, plain.as_mut()).await {
+                    retries.connected(&remote);
+                }
                 None
             }
             Err(error) => {
                 failed += 1;
                 shared.counts().1 += 1;
                 let error = Arc::new(error);
+                tracing::debug!(attempt = failed, %error, "an attempt to connect failed");
                 let event = AttemptFailed { attempt: failed, error: error.clone() };
                 shared.ran(shared.attempt_failed.run(event).await);
                 Some(error)
@@ -857,9 +864,10 @@ async fn run(shared: Arc<Shared>, mut plain: Option<PlainSide>) {
     shared.ran(shared.destroyed.run(()).await);
 }
 
-/// One connection, until it is gone.
-async fn serve(shared: &Arc<Shared>, connected: Connected, plain: Option<&mut PlainSide>) {
+/// One connection, until it is gone; whether it was of any use.
+async fn serve(shared: &Arc<Shared>, connected: Connected, plain: Option<&mut PlainSide>) -> bool {
     let Connected { driver, epoch, .. } = connected;
+    let began = Instant::now();
     shared.counts().0 += 1;
     let peer = &shared.peer;
     let opening = async {
@@ -870,7 +878,7 @@ async fn serve(shared: &Arc<Shared>, connected: Connected, plain: Option<&mut Pl
     // The order may have come before the connection was where it is cut.
     let ended = shared.ordered(|order| order == Order::End);
     // Bytes move while the handlers of the connect run.
-    let reason = match (driver, plain) {
+    let (reason, was_of_use) = match (driver, plain) {
         (Driver::Trunk(driver), _) => {
             let mut driver = tokio::spawn(driver);
             opening.await;
@@ -882,28 +890,34 @@ async fn serve(shared: &Arc<Shared>, connected: Connected, plain: Option<&mut Pl
                     driver.await
                 }
             };
-            reason_of(peer, &end.unwrap_or(TrunkEnd::Cut))
+            (reason_of(peer, &end.unwrap_or(TrunkEnd::Cut)), true)
         }
         (Driver::Plain(connection), Some(PlainSide { outbox, arrived, cutting })) => {
             let limits = &shared.config.tuning.limits;
             let malformed = &peer.core.counters.malformed;
+            let before = arrived.counters().accepted;
             let driving = outbox.drive(connection, cutting, limits, arrived, malformed);
-            let mut both = pin!(async { tokio::join!(opening, driving).1 });
-            let end = tokio::select! {
-                biased;
-                end = &mut both => end,
-                () = ended => {
-                    peer.wire.cut();
-                    both.await
+            let end = {
+                let mut both = pin!(async { tokio::join!(opening, driving).1 });
+                tokio::select! {
+                    biased;
+                    end = &mut both => end,
+                    () = ended => {
+                        peer.wire.cut();
+                        both.await
+                    }
                 }
             };
-            reason_of_plain(&end)
+            let was_of_use = arrived.counters().accepted > before || began.elapsed() >= OF_USE;
+            (reason_of_plain(&end), was_of_use)
         }
         (Driver::Plain(_), None) => unreachable!("a client of such a wire has what it needs"),
     };
     peer.disconnected(epoch);
     shared.status.send_replace(ClientStatus::Connecting);
+    tracing::trace!(?reason, "the server is gone");
     shared.ran(shared.disconnected.run(reason).await);
+    was_of_use
 }
 
 /// Completes when the server's name has appeared, where the naming can tell.

@@ -88,6 +88,7 @@ pub struct Closing {
 
 impl Departure {
     pub(super) fn of(peer: &Peer, reason: DisconnectReason) -> Self {
+        tracing::trace!(id = %peer.id, ?reason, "a client is gone");
         Self { id: peer.id.clone(), name: peer.name().cloned(), reason }
     }
 }

@@ -153,9 +153,10 @@ impl Peer {
         attempt > state.attempt && !state.retired
     }
 
-    /// As [`start`](Self::start), where the wire has no links; the task ends by itself when nothing arrives any more.
+    /// As [`start`](Self::start), where the wire has no links; the task also ends by itself, when nothing arrives any more.
     pub(super) fn start_plain(self: &Arc<Self>, arrivals: ipc_pipeline::Receiver<Arrived>) {
-        tokio::spawn(take_arrivals(self.clone(), arrivals));
+        let arrivals = tokio::spawn(take_arrivals(self.clone(), arrivals));
+        self.lock().tasks = vec![arrivals];
     }
 
     /// A connection is there, and this its epoch; events wait until [`open`](Self::open). `None` when a newer attempt of
@@ -176,6 +177,7 @@ impl Peer {
         state.epoch += 1;
         let epoch = state.epoch;
         drop(state);
+        tracing::trace!(id = %self.id, epoch, "connected");
         if replaces {
             // The peer saw the end of the connection before, and gave up what went over it.
             self.end_calls();
@@ -201,6 +203,7 @@ impl Peer {
             state.connected = false;
             self.here.send_replace(false);
         }
+        tracing::trace!(id = %self.id, epoch, "disconnected");
         self.end_calls();
         self.gate.open();
         true

@@ -10,7 +10,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -85,37 +85,67 @@ pub(super) enum PlainEnd {
 
 /// The sending end to one peer.
 pub(super) struct Plain {
-    queue: Sender<Frame>,
+    queue: Sender<Waiting>,
     cut: Arc<Cut>,
     progress: Arc<Progress>,
-    /// Bytes beyond which the peer is given up, where a guard says so.
-    max_pending: Option<usize>,
+    /// Where a guard bounds what waits: the bytes that do, and how many may before the peer is given up.
+    guarded: Option<(Arc<AtomicUsize>, usize)>,
+}
+
+/// A frame until it is written, lost or dropped, by a policy or with its peer; counted meanwhile where a guard wants it.
+struct Waiting {
+    frame: Frame,
+    counted: Option<Arc<AtomicUsize>>,
+}
+
+impl Waiting {
+    fn len(&self) -> usize {
+        self.frame.len()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(bytes) = &self.counted {
+            bytes.fetch_sub(self.frame.len(), Ordering::Relaxed);
+        }
+    }
 }
 
 /// Ends the connection that there is now, for a reason if the peer gave one.
 struct Cut {
     orders: watch::Sender<u64>,
     reason: Mutex<Option<WireError>>,
+    /// There is a connection.
+    driving: AtomicBool,
 }
 
-/// Frames that are done with: written, or lost with a connection.
+/// What became of the frames.
 struct Progress {
-    done: watch::Sender<u64>,
+    done: watch::Sender<Done>,
     lost: AtomicU64,
-    /// Bytes that were accepted and are not done with.
-    bytes: AtomicUsize,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Done {
+    /// Written, or lost with a connection.
+    frames: u64,
+    /// Nothing more will be written.
+    over: bool,
 }
 
 /// What the task of a connection has of its peer: all that is left when the connection is gone.
 pub(super) struct Outbox {
-    queue: Receiver<Frame>,
+    queue: Receiver<Waiting>,
     /// Taken and not written, the first perhaps in part.
-    batch: VecDeque<Frame>,
-    scratch: Vec<Frame>,
+    batch: VecDeque<Waiting>,
+    scratch: Vec<Waiting>,
     written_of_first: usize,
     /// Frames written since that was last made known.
     written: u64,
     cut: Arc<Cut>,
+    /// Also those that came before there was a connection: an end is an end.
+    orders: watch::Receiver<u64>,
     progress: Arc<Progress>,
 }
 
@@ -123,61 +153,58 @@ impl Plain {
     pub(super) fn new(tuning: &Tuning, max_pending: Option<usize>) -> Result<(Self, Outbox), Error> {
         let capacity = tuning.capacity.get().min(QueueConfig::<Frame>::MAX_CAPACITY);
         let config = QueueConfig::new(capacity).expect("the capacity is neither 0 nor too large");
-        let (queue, outbox) = config.policy(tuning.policy).byte_bound(tuning.byte_bound, Frame::len).build();
-        let cut = Arc::new(Cut { orders: watch::Sender::new(0), reason: Mutex::new(None) });
-        let progress = Arc::new(Progress {
-            done: watch::Sender::new(0),
-            lost: AtomicU64::new(0),
-            bytes: AtomicUsize::new(0),
+        let (queue, outbox) =
+            config.policy(tuning.policy).byte_bound(tuning.byte_bound, Waiting::len).build();
+        let cut = Arc::new(Cut {
+            orders: watch::Sender::new(0),
+            reason: Mutex::new(None),
+            driving: AtomicBool::new(false),
         });
+        let progress = Arc::new(Progress { done: watch::Sender::default(), lost: AtomicU64::new(0) });
         let outbox = Outbox {
             queue: outbox,
             batch: VecDeque::new(),
             scratch: Vec::new(),
             written_of_first: 0,
             written: 0,
+            orders: cut.orders.subscribe(),
             cut: cut.clone(),
             progress: progress.clone(),
         };
-        Ok((Self { queue, cut, progress, max_pending }, outbox))
+        let guarded = max_pending.map(|max| (Arc::new(AtomicUsize::new(0)), max));
+        Ok((Self { queue, cut, progress, guarded }, outbox))
     }
 
     pub(super) async fn event(&self, frame: Frame) -> Result<(), EmitError> {
-        let weight = self.weigh(&frame)?;
-        self.queue.send(frame).await.map_err(|error| error.into_parts().1)?;
-        weight.keep();
-        Ok(())
+        let waiting = self.weigh(frame)?;
+        self.queue.send(waiting).await.map_err(|error| error.into_parts().1.into())
     }
 
     pub(super) fn try_event(&self, frame: Frame) -> Result<(), EmitError> {
-        let weight = self.weigh(&frame)?;
-        self.queue.try_send(frame).map_err(|error| match error {
+        let waiting = self.weigh(frame)?;
+        self.queue.try_send(waiting).map_err(|error| match error {
             TrySendError::Failed(error) => error.into_parts().1.into(),
             _ => EmitError::Full,
-        })?;
-        weight.keep();
-        Ok(())
+        })
     }
 
     /// Counts what waits. A guarded peer that does not read is given up rather than waited for.
-    fn weigh(&self, frame: &Frame) -> Result<Weight<'_>, EmitError> {
-        let len = frame.len();
-        let before = self.progress.bytes.fetch_add(len, Ordering::Relaxed);
-        let weight = Weight { progress: &self.progress, len };
-        match self.max_pending {
-            Some(max) if before.saturating_add(len) > max => {
-                let error = WireError::Pending { len: before.saturating_add(len), max };
-                self.cut_for(error.clone());
-                Err(EmitError::Wire(error))
-            }
-            _ => Ok(weight),
+    fn weigh(&self, frame: Frame) -> Result<Waiting, EmitError> {
+        let Some((bytes, max)) = &self.guarded else { return Ok(Waiting { frame, counted: None }) };
+        let len = bytes.fetch_add(frame.len(), Ordering::Relaxed).saturating_add(frame.len());
+        let waiting = Waiting { frame, counted: Some(bytes.clone()) };
+        if len > *max {
+            let error = WireError::Pending { len, max: *max };
+            self.cut_for(error.clone());
+            return Err(EmitError::Wire(error));
         }
+        Ok(waiting)
     }
 
     /// Accepted and not written.
     pub(super) fn pending(&self) -> usize {
         let counters = self.queue.counters();
-        let done = *self.progress.done.borrow();
+        let done = self.progress.done.borrow().frames;
         usize::try_from(counters.accepted.saturating_sub(counters.dropped + done)).unwrap_or(usize::MAX)
     }
 
@@ -189,9 +216,12 @@ impl Plain {
     /// Everything accepted so far was handed to a connection, or lost with one.
     pub(super) async fn settled(&self) -> Result<(), EmitError> {
         let wanted = self.queue.counters().accepted;
+        let reached = |done: &Done| done.frames + self.queue.counters().dropped >= wanted;
         let mut done = self.progress.done.subscribe();
-        let reached = done.wait_for(|done| *done + self.queue.counters().dropped >= wanted).await;
-        reached.map(drop).map_err(|_| EmitError::Closed)
+        match done.wait_for(|done| done.over || reached(done)).await {
+            Ok(done) if reached(&done) => Ok(()),
+            _ => Err(EmitError::Closed),
+        }
     }
 
     /// Nothing more is accepted.
@@ -204,26 +234,11 @@ impl Plain {
     }
 
     fn cut_for(&self, error: WireError) {
-        *self.cut.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-        self.cut();
-    }
-}
-
-/// Bytes that count as waiting; taken back unless they are kept.
-struct Weight<'a> {
-    progress: &'a Progress,
-    len: usize,
-}
-
-impl Weight<'_> {
-    fn keep(mut self) {
-        self.len = 0;
-    }
-}
-
-impl Drop for Weight<'_> {
-    fn drop(&mut self) {
-        self.progress.bytes.fetch_sub(self.len, Ordering::Relaxed);
+        // While there is no connection there is none to end, and the next one is not to blame.
+        if self.cut.driving.load(Ordering::Relaxed) {
+            *self.cut.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            self.cut();
+        }
     }
 }
 
@@ -239,9 +254,11 @@ impl Outbox {
     ) -> PlainEnd {
         let (mut reader, mut writer, _) = connection.into_parts();
         let cut = self.cut.clone();
-        let mut orders = cut.orders.subscribe();
+        cut.driving.store(true, Ordering::Relaxed);
+        let mut orders = self.orders.clone();
         let end = tokio::select! {
-            end = read(&mut reader, cutting, limits, arrivals, malformed) => end,
+            // One that has said everything is not cut: see below.
+            biased;
             end = self.write(&mut writer) => match end {
                 // Everything is said: let the peer read it before it sees a reset.
                 Ok(()) => {
@@ -258,40 +275,46 @@ impl Outbox {
                 let reason = cut.reason.lock().unwrap_or_else(PoisonError::into_inner).take();
                 reason.map_or(PlainEnd::Cut, PlainEnd::Wire)
             }
+            end = read(&mut reader, cutting, limits, arrivals, malformed) => end,
         };
+        cut.driving.store(false, Ordering::Relaxed);
+        // The orders so far were for this connection.
+        self.orders.borrow_and_update();
+        if matches!(end, PlainEnd::Wire(_)) {
+            malformed.fetch_add(1, Ordering::Relaxed);
+        }
         self.let_go_of_the_part();
         end
     }
 
     /// A frame that was written in part is lost with its connection.
     fn let_go_of_the_part(&mut self) {
-        if std::mem::take(&mut self.written_of_first) > 0
-            && let Some(frame) = self.batch.pop_front()
-        {
+        if std::mem::take(&mut self.written_of_first) > 0 && self.batch.pop_front().is_some() {
             self.progress.lost.fetch_add(1, Ordering::Relaxed);
-            self.done_with(frame.len());
+            self.written += 1;
         }
         self.report();
-    }
-
-    fn done_with(&mut self, len: usize) {
-        self.progress.bytes.fetch_sub(len, Ordering::Relaxed);
-        self.written += 1;
     }
 
     /// Makes known how much is done with, to those who wait for it.
     fn report(&mut self) {
         let written = std::mem::take(&mut self.written);
         if written > 0 {
-            self.progress.done.send_modify(|done| *done += written);
+            self.progress.done.send_modify(|done| done.frames += written);
         }
     }
 
     /// Gives up what is left; how many frames.
     pub(super) fn give_up(mut self) -> usize {
         self.let_go_of_the_part();
+        self.let_go_of_the_rest()
+    }
+
+    /// Takes nothing more; what was not written stays among what is [pending](Plain::pending).
+    fn let_go_of_the_rest(&mut self) -> usize {
         self.queue.close();
         let mut left = self.batch.len();
+        self.batch.clear();
         while self.queue.try_recv().is_ok() {
             left += 1;
         }
@@ -319,7 +342,7 @@ impl Outbox {
             let mut slices = [IoSlice::new(&[]); BATCH];
             let mut skip = self.written_of_first;
             for (slice, frame) in slices.iter_mut().zip(&self.batch) {
-                *slice = IoSlice::new(&frame.as_slice()[skip..]);
+                *slice = IoSlice::new(&frame.frame.as_slice()[skip..]);
                 skip = 0;
             }
             let count = self.batch.len().min(BATCH);
@@ -337,12 +360,19 @@ impl Outbox {
                 }
                 written -= left;
                 self.written_of_first = 0;
-                let len = first.len();
                 self.batch.pop_front();
-                self.done_with(len);
+                self.written += 1;
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Whoever waits for what will not be written hears of it.
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.let_go_of_the_rest();
+        self.progress.done.send_modify(|done| done.over = true);
     }
 }
 

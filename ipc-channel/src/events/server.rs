@@ -512,6 +512,7 @@ impl Shared {
     }
 
     fn refused(&self) {
+        tracing::debug!("a client was refused");
         self.core.counters.refused.fetch_add(1, Ordering::Relaxed);
     }
 

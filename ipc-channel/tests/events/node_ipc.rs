@@ -1,12 +1,20 @@
 //! The wire of node-ipc between ends of ours, and bare bytes.
 
+mod guard;
+mod lifecycle;
+mod sending;
+mod telling;
+
 use std::{sync::Arc, time::Duration};
 
 use ipc_channel::{
     Event,
-    events::{Client, ClientConfig, Reply, Server, ServerConfig, Wire},
+    events::{
+        Client, ClientConfig, Departure, NodeIpc, Reply, RetryPolicy, Server, ServerConfig, Wire,
+        node_ipc::Profile,
+    },
 };
-use tokio::sync::mpsc;
+use tokio::{net::UnixStream, sync::mpsc};
 
 use crate::support::{Place, endpoints, soon};
 
@@ -52,4 +60,43 @@ async fn bare_bytes_come_as_they_are_both_ways() {
         back.extend_from_slice(&soon("the bytes", heard.recv()).await.unwrap());
     }
     assert_eq!(back, all);
+}
+
+/// A server of this wire.
+async fn world(place: &Place, wire: NodeIpc) -> Server {
+    let config = ServerConfig::new("world").endpoint(place.unix("world")).wire(Wire::NodeIpc(wire));
+    Server::start(config).await.unwrap()
+}
+
+/// A client of a server of this wire, connected.
+async fn client(world: &Server, wire: NodeIpc) -> Client {
+    let config = ClientConfig::new("world").endpoint(world.endpoint().clone()).wire(Wire::NodeIpc(wire));
+    let client = Client::start(config).unwrap();
+    soon("the connection", client.connected()).await.unwrap();
+    client
+}
+
+/// A client of a server that need not be there.
+fn away(place: &Place, wire: Wire) -> ClientConfig {
+    let retry = RetryPolicy::Every(Duration::from_millis(5));
+    ClientConfig::new("world").endpoint(place.unix("world")).wire(wire).retry(retry)
+}
+
+fn wire_of(profile: Profile) -> Wire {
+    Wire::NodeIpc(NodeIpc::default().with_profile(profile))
+}
+
+/// A connection without any of our code behind it.
+async fn peer(place: &Place, name: &str) -> UnixStream {
+    UnixStream::connect(place.file(name)).await.unwrap()
+}
+
+/// The departures of a server's clients, as they come.
+fn departures(server: &Server) -> mpsc::UnboundedReceiver<Departure> {
+    let (told, heard) = mpsc::unbounded_channel();
+    server.on_disconnect(move |departure| {
+        let _ = told.send(departure);
+        async {}
+    });
+    heard
 }

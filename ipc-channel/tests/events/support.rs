@@ -33,6 +33,11 @@ impl Place {
     pub(crate) fn unix(&self, name: &str) -> Endpoint {
         format!("unix:{}/{name}.sock", self.directory.display()).parse().unwrap()
     }
+
+    /// The socket file of that name.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.sock"))
+    }
 }
 
 impl Drop for Place {
