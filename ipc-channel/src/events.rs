@@ -48,6 +48,7 @@ mod peer;
 mod plain;
 mod reply;
 mod server;
+mod sync;
 
 pub use client::{Client, ClientCounters, ClientStatus};
 pub use config::{ClientConfig, NodeIpc, OnPanic, RetryPolicy, ServerConfig, Wire};
@@ -58,6 +59,7 @@ pub use lifecycle::{AttemptFailed, Closing, Departure, DisconnectReason, GaveUp,
 pub use message::MAX_NAME;
 pub use reply::Reply;
 pub use server::{ClientRequest, Server, ServerCounters};
+pub use sync::SyncClient;
 
 /// Bits that nobody can guess, where the system has any; unique otherwise.
 fn random_bits() -> u128 {

@@ -41,7 +41,9 @@ use super::{
     random_bits, reply,
     server::codec_id,
 };
-use crate::{DuplicateResponder, Event, EventStream, HandlerCounters, Payload, Subscription};
+use crate::{
+    DuplicateResponder, Event, EventStream, HandlerCounters, Payload, Subscription, handlers::Handlers,
+};
 
 /// A connection that lasted so long was no refusal.
 const OF_USE: Duration = Duration::from_secs(1);
@@ -263,6 +265,10 @@ impl Client {
             hooks_panicked: counters.hooks_panicked.load(Ordering::Relaxed),
             handlers: peer.core.handlers.counters(),
         }
+    }
+
+    pub(super) fn handlers(&self) -> Arc<Handlers<Reply>> {
+        self.shared.peer.core.handlers.clone()
     }
 
     // Handlers.

@@ -3,6 +3,7 @@
 mod guard;
 mod lifecycle;
 mod sending;
+mod sync;
 mod telling;
 
 use std::{sync::Arc, time::Duration};
