@@ -78,7 +78,8 @@ pub struct ClientCounters {
     pub late_answers: u64,
     /// Requests turned away because as many as may were being answered.
     pub busy: u64,
-    /// Connections that were cut because the server broke the protocol.
+    /// Connections that were cut because the server broke the protocol; on the wire of node-ipc also frames that
+    /// were passed over.
     pub malformed: u64,
     /// Handlers of connects, disconnects and the like that panicked.
     pub hooks_panicked: u64,

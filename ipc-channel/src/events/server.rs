@@ -68,7 +68,8 @@ pub struct ServerCounters {
     pub refused: u64,
     /// Requests turned away because as many as may were being answered.
     pub busy: u64,
-    /// Connections that were cut because a client broke the protocol.
+    /// Connections that were cut because a client broke the protocol; on the wire of node-ipc also frames that
+    /// were passed over.
     pub malformed: u64,
     /// Handlers of connects and disconnects that panicked.
     pub hooks_panicked: u64,
