@@ -101,7 +101,10 @@ fn whoever_speaks_something_else_is_told_from_whoever_hangs_up() {
         let (dialled, accepted) = pipe(1_000);
         drop(accepted);
         let error = trunk::dial(dialled, hello(), 2, LONG).await.unwrap_err();
-        assert!(matches!(kind(&error), io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof), "{error:?}");
+        assert!(
+            matches!(kind(&error), io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof),
+            "{error:?}"
+        );
 
         let (dialled, _accepted) = pipe(1_000);
         let error = trunk::dial(dialled, hello(), 2, Duration::from_millis(1)).await.unwrap_err();
