@@ -112,6 +112,22 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// What it is, in a word or two.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Answer { .. } => "answer",
+            Self::Broadcast { .. } => "broadcast",
+            Self::Cancel { .. } => "cancel",
+            Self::Discover { .. } => "discover",
+            Self::EmitTo { .. } => "emit to",
+            Self::Event { .. } => "event",
+            Self::Failure { .. } => "failure",
+            Self::GoAway { .. } => "go away",
+            Self::Goodbye => "goodbye",
+            Self::Request { .. } => "request",
+        }
+    }
+
     /// Reads one message; what follows its head is its payload.
     pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let (&kind, rest) = bytes.split_first().ok_or(Malformed { what: "it is empty" })?;

@@ -20,6 +20,7 @@ impl Outlet {
 
     /// An event to this peer, waiting for room by the policy.
     pub(super) async fn event(&self, frame: Frame) -> Result<(), EmitError> {
+        tracing::trace!(bytes = frame.len(), "an event is sent");
         match self {
             Self::Native(native) => native.event(frame).await,
             Self::Plain(plain) => plain.event(frame).await,
@@ -28,6 +29,7 @@ impl Outlet {
 
     /// An event to this peer, if there is room.
     pub(super) fn try_event(&self, frame: Frame) -> Result<(), EmitError> {
+        tracing::trace!(bytes = frame.len(), "an event is sent");
         match self {
             Self::Native(native) => native.try_event(frame),
             Self::Plain(plain) => plain.try_event(frame),
@@ -36,6 +38,7 @@ impl Outlet {
 
     /// An event that goes to everybody, if there is room.
     pub(super) fn try_broadcast(&self, frame: Frame) -> Result<(), EmitError> {
+        tracing::trace!(bytes = frame.len(), "an event is sent to somebody as to everybody");
         match self {
             Self::Native(native) => native.try_broadcast(frame),
             Self::Plain(plain) => plain.try_event(frame),
@@ -44,6 +47,7 @@ impl Outlet {
 
     /// As [`try_broadcast`](Self::try_broadcast), waiting for room.
     pub(super) async fn broadcast(&self, frame: Frame) -> Result<(), EmitError> {
+        tracing::trace!(bytes = frame.len(), "an event is sent to somebody as to everybody");
         match self {
             Self::Native(native) => native.broadcast(frame).await,
             Self::Plain(plain) => plain.event(frame).await,
@@ -52,6 +56,7 @@ impl Outlet {
 
     /// A request, an answer, or the end of one.
     pub(super) async fn control(&self, frame: Frame) -> Result<(), EmitError> {
+        tracing::trace!(bytes = frame.len(), "a request is sent");
         match self {
             Self::Native(native) => native.control(frame).await,
             Self::Plain(_) => Err(EmitError::Unsupported { what: "requests" }),

@@ -438,6 +438,7 @@ async fn take_events(peer: Arc<Peer>, mut events: Receiver<Frame>) {
         };
         match Message::decode(frame.as_slice()) {
             Ok(Message::Event { name, from, payload }) => {
+                tracing::trace!(id = %peer.id, bytes = payload.len(), redelivered, "an event arrived");
                 let from = if from.is_empty() { None } else { core.told_by(from) };
                 let meta = Meta { from, redelivered };
                 let codec = core.tuning.codec;
@@ -469,6 +470,7 @@ async fn take_arrivals(peer: Arc<Peer>, mut arrivals: ipc_pipeline::Receiver<Arr
                     core.counters.hooks_panicked.fetch_add(panicked, Ordering::Relaxed);
                 }
                 Arrived::Event(frame) => {
+                    tracing::trace!(id = %peer.id, bytes = frame.len(), "an event arrived");
                     if peer.sees_to(frame.name()) {
                         continue;
                     }
@@ -553,6 +555,7 @@ impl Peer {
 
     fn handle(self: &Arc<Self>, bytes: &[u8], redelivered: bool) {
         let Ok(message) = Message::decode(bytes) else { return self.broke_the_protocol() };
+        tracing::trace!(id = %self.id, what = message.kind(), bytes = bytes.len(), "a message arrived");
         match message {
             Message::Answer { id, payload } => self.answered(id, Ok(Bytes::copy_from_slice(payload))),
             Message::Failure { id, code, text } => self.answered(id, Err(CallError::of_wire(code, text))),

@@ -14,7 +14,8 @@ use ipc_pipeline::{
     trunk::{self, TrunkEnd},
 };
 use ipc_transport::{
-    Acceptor, ConnectionInfo, Endpoint, Error, Handshaking, Incoming, PeerIdentity, check_name as check_id,
+    Acceptor, ConnectionInfo, Endpoint, Error, Handshaking, Incoming, Listener, PeerIdentity,
+    check_name as check_id,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
@@ -136,9 +137,26 @@ impl Server {
         F: FnOnce(&Self),
     {
         check_id(&config.id)?;
+        Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let listener = config.claim().await?;
+        Self::start_on(config, listener, set_up)
+    }
+
+    /// As [`start_with`](Self::start_with), on a listener that is there already: one that a supervisor opened
+    /// (feature `inherited` of `ipc-transport`), which several processes may share, or one of your own making.
+    ///
+    /// The address in the configuration means nothing then; its id does.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidName`], [`Error::NoRuntime`] outside a tokio runtime.
+    pub fn start_on<F>(config: ServerConfig, listener: Box<dyn Listener>, set_up: F) -> Result<Self, Error>
+    where
+        F: FnOnce(&Self),
+    {
+        check_id(&config.id)?;
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let config = config.started();
-        let listener = config.claim().await?;
         let endpoint = listener.local_endpoint().clone();
         let core = Core::new(config.id.as_str(), config.tuning.clone());
         core.serve(config.max_clients);

@@ -58,6 +58,41 @@ async fn a_subscriber_hears_of_connections_and_never_of_payloads() {
     assert!(!text.contains("private"), "{text}");
 }
 
+/// I-20: with a subscriber each action is told, on the native wire too: what is sent, what arrives, and of which kind a
+/// message is, again without names and payloads. Without one nothing is written, which is the default.
+#[tokio::test]
+async fn a_subscriber_hears_of_each_action() {
+    let log = Log::default();
+    let _logging = tracing::subscriber::set_default(log.clone());
+    let place = Place::new();
+    let world = crate::support::server(&place.unix("world")).await;
+    let mut events = world.events::<String>("private-name", 4).unwrap();
+    world.respond("private-request", async |_: ipc_channel::Event<String>, _| Ok::<_, String>(7)).unwrap();
+    let hello = crate::support::named(&world, "hello").await;
+    let deadline = Duration::from_secs(60);
+    hello.emit("private-name", "private-text").await.unwrap();
+    soon("the event", events.next()).await.unwrap();
+    let seven: i32 = hello.call("private-request", "private-text", deadline).await.unwrap();
+    assert_eq!(seven, 7);
+    hello.broadcast("private-name", "private-text", deadline).await.unwrap();
+    hello.discover(deadline).await.unwrap();
+    world.broadcast("private-name", "private-text").await.unwrap();
+    let text = log.text();
+    for wanted in [
+        "an event is sent",
+        "an event arrived",
+        "an event is sent to somebody as to everybody",
+        "a request is sent",
+        "what=\"request\"",
+        "what=\"answer\"",
+        "what=\"broadcast\"",
+        "what=\"discover\"",
+    ] {
+        assert!(text.contains(wanted), "{wanted:?} is not in\n{text}");
+    }
+    assert!(!text.contains("private"), "{text}");
+}
+
 /// N-38, W-05: a service says which events it listens to and broadcasts, with descriptions, to whoever asks; one that greets
 /// says it to each client before anything else, as node-ipc 0.9 does, and our clients pass over that.
 #[tokio::test]
