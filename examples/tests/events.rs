@@ -239,6 +239,6 @@ fn the_tutorial_of_ipcio_runs_in_one_process_and_ends() {
     let count = |wanted: &str| text.lines().filter(|line| *line == wanted).count();
     let examples = "client: Received example response command with data: example response data";
     let others = "client: Received other response command with data: other response data";
-    assert!(count(examples) == 2 && count(others) > 2, "{text}");
+    assert!(count(examples) >= 2 && count(others) >= 2, "{text}");
     assert_eq!(directory.sockets(), Vec::<PathBuf>::new(), "a socket stays behind");
 }

@@ -90,13 +90,15 @@ impl Acceptor {
                 // The backlog holds the rest until one finishes or is old enough to be evicted.
                 let evict_at = handshakes[0].since.checked_add(self.limits.handshake_eviction_age);
                 tokio::select! {
+                    // One that has just finished is not evicted.
+                    biased;
                     _ = stopped.wait_for(|stopped| *stopped) => break,
+                    _ = &mut handshakes[0].waiting => {}
+                    _ = tasks.join_next(), if !tasks.is_empty() => {}
                     () = reached(evict_at) => {
                         handshakes.remove(0).task.abort();
                         self.evicted.fetch_add(1, Ordering::Relaxed);
                     }
-                    _ = &mut handshakes[0].waiting => {}
-                    _ = tasks.join_next(), if !tasks.is_empty() => {}
                 }
                 continue;
             }

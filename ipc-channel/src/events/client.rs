@@ -48,6 +48,9 @@ use crate::{
 /// A connection that lasted so long was no refusal.
 const OF_USE: Duration = Duration::from_secs(1);
 
+/// How long handlers of the last disconnect and of the end may take.
+const LAST_HOOKS: Duration = Duration::from_secs(5);
+
 /// What a client is doing, as a value to watch.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -640,7 +643,8 @@ impl Client {
         });
     }
 
-    /// Ends in good order: what was accepted is delivered, then this side hangs up, and nothing happens afterwards.
+    /// Ends in good order: what was accepted is delivered, then this side hangs up, and nothing happens afterwards. Handlers
+    /// of the disconnect and of the end have 5 s beyond the deadline.
     ///
     /// # Errors
     ///
@@ -672,10 +676,10 @@ impl Client {
 
     async fn end(&mut self) {
         self.shared.order.send_replace(Order::End);
-        self.shared.peer.wire.cut();
+        self.shared.peer.wire.end();
         // It stays here until it is over: if this is dropped, the drop does the rest.
         if let Some(task) = &mut self.task {
-            let _ = task.await;
+            finish(task).await;
         }
         self.task = None;
         self.shared.peer.retire();
@@ -685,7 +689,7 @@ impl Client {
 /// Delivers what was accepted, for 1 s at most, and hangs up.
 impl Drop for Client {
     fn drop(&mut self) {
-        let Some(task) = self.task.take() else { return self.shared.peer.retire() };
+        let Some(mut task) = self.task.take() else { return self.shared.peer.retire() };
         let shared = self.shared.clone();
         self.runtime.spawn(async move {
             let is_ending = *shared.order.borrow() == Order::End;
@@ -695,8 +699,8 @@ impl Drop for Client {
                 let _ = shared.peer.close(Some(Message::Goodbye), until).await;
             }
             shared.order.send_replace(Order::End);
-            shared.peer.wire.cut();
-            let _ = task.await;
+            shared.peer.wire.end();
+            finish(&mut task).await;
             shared.peer.retire();
         });
     }
@@ -772,6 +776,13 @@ impl Shared {
             Err(DialError::Failed(cause)) => Err(ConnectError::NoServer { what: cause.to_string() }),
             Err(error) => Err(ConnectError::NoServer { what: error.to_string() }),
         }
+    }
+}
+
+/// Waits for the client's task, but not for handlers of its hooks that do not end.
+async fn finish(task: &mut JoinHandle<()>) {
+    if timeout(LAST_HOOKS, &mut *task).await.is_err() {
+        task.abort();
     }
 }
 
@@ -857,7 +868,7 @@ async fn run(shared: Arc<Shared>, mut plain: Option<PlainSide>) {
         shared.status.send_replace(ClientStatus::GaveUp(why.clone()));
         shared.ran(shared.gave_up.run(why).await);
     }
-    if *shared.order.borrow() == Order::End {
+    if *shared.order.borrow() == Order::End || shared.closing.load(Ordering::Relaxed) {
         // No event follows the last word.
         shared.peer.stop().await;
     }
@@ -893,7 +904,7 @@ async fn serve(shared: &Arc<Shared>, connected: Connected, plain: Option<&mut Pl
                 biased;
                 end = &mut driver => end,
                 () = ended => {
-                    peer.wire.cut();
+                    peer.wire.end();
                     driver.await
                 }
             };
@@ -910,7 +921,7 @@ async fn serve(shared: &Arc<Shared>, connected: Connected, plain: Option<&mut Pl
                     biased;
                     end = &mut both => end,
                     () = ended => {
-                        peer.wire.cut();
+                        peer.wire.end();
                         both.await
                     }
                 }

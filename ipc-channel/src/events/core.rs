@@ -4,13 +4,13 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
 use bytes::Bytes;
+use ipc_transport::check_name as check_client_name;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 use super::{
     CallError, EmitError, Reply,
@@ -49,8 +49,6 @@ pub(super) struct Core {
     roster: OnceLock<Roster>,
     /// The names that events came from, so that one is allocated once.
     tellers: Mutex<HashMap<Box<str>, Arc<str>>>,
-    /// Of a client: where its server wants it to go, and how often it said so.
-    pub(super) moved: watch::Sender<(u64, String)>,
 }
 
 /// How events become bytes.
@@ -93,7 +91,6 @@ impl Core {
             counters: Counters::default(),
             roster: OnceLock::new(),
             tellers: Mutex::default(),
-            moved: watch::Sender::new((0, String::new())),
         })
     }
 
@@ -231,16 +228,6 @@ impl Core {
     pub(super) fn max_answer(&self) -> usize {
         self.tuning.limits.max_message.saturating_sub(ANSWER_HEAD)
     }
-
-    /// The server goes away and said where to go.
-    pub(super) fn sent_away(&self, to: &str) {
-        if self.roster().is_none() {
-            self.moved.send_modify(|(times, place)| {
-                *times += 1;
-                to.clone_into(place);
-            });
-        }
-    }
 }
 
 impl From<RespondError> for CallError {
@@ -253,11 +240,20 @@ impl From<RespondError> for CallError {
     }
 }
 
+/// Whether a client may be called so: a name that can be shown, and not the id of another one.
+pub(super) fn is_name(name: &str) -> bool {
+    check_client_name(name).is_ok() && !is_id(name)
+}
+
+/// Whether it is 32 hexadecimal digits.
+pub(super) fn is_id(id: &str) -> bool {
+    id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// The clients of a server, by id and by name.
 pub(super) struct Roster {
     state: Mutex<Here>,
     max_clients: usize,
-    broadcasts_dropped: AtomicU64,
 }
 
 #[derive(Default)]
@@ -280,7 +276,7 @@ pub(super) enum Unwelcome {
 
 impl Roster {
     fn new(max_clients: usize) -> Self {
-        Self { state: Mutex::default(), max_clients, broadcasts_dropped: AtomicU64::new(0) }
+        Self { state: Mutex::default(), max_clients }
     }
 
     fn lock(&self) -> MutexGuard<'_, Here> {
@@ -317,6 +313,10 @@ impl Roster {
         if here.closed {
             return Err(Unwelcome::Full);
         }
+        if here.by_session.contains_key(&session) {
+            // Another connection of the same session was faster; it will be known next time.
+            return Err(Unwelcome::Full);
+        }
         let mut replaced: Vec<Arc<Peer>> = Vec::new();
         for label in labels {
             match here.by_label.get(*label).and_then(Weak::upgrade) {
@@ -349,7 +349,10 @@ impl Roster {
     /// Gives a client that has none this name, unless somebody has it already.
     pub(super) fn give_name(&self, peer: &Arc<Peer>, name: &str) {
         let mut here = self.lock();
-        if here.by_label.get(name).is_none_or(|holder| holder.strong_count() == 0) {
+        // One that has left is in nobody's list any more, and what it still says changes nothing.
+        let is_here = here.by_label.contains_key(&peer.id);
+        if is_here && is_name(name) && here.by_label.get(name).is_none_or(|holder| holder.strong_count() == 0)
+        {
             let name: Arc<str> = Arc::from(name);
             if peer.set_name(name.clone()) {
                 here.by_label.insert(name, Arc::downgrade(peer));
@@ -408,7 +411,6 @@ impl Roster {
                 Err(_) => {}
             }
         }
-        self.broadcasts_dropped.fetch_add(full.len() as u64, Ordering::Relaxed);
         (told, full)
     }
 }

@@ -28,7 +28,7 @@ pub(crate) enum Message<'a> {
     Event { name: &'a str, from: &'a str, payload: &'a [u8] },
     /// The answer to a request: why there is no value.
     Failure { id: u64, code: u8, text: &'a str },
-    /// The server goes away in good order: finish what is under way and dial again, there if a place is named.
+    /// The server goes away in good order. Where it names a place, that is for later versions: clients dial as ever.
     GoAway { to: &'a str },
     /// This end is closed for good and will not dial again.
     Goodbye,

@@ -25,6 +25,9 @@ use super::{
     frame::{Frame, FrameCodec},
 };
 
+/// What an answer that waits counts at least: a small one has a task as well.
+const LEAST_WEIGHT: usize = 256;
+
 /// Lanes of a trunk between a client and a server.
 pub(super) const LANES: u8 = 5;
 
@@ -51,7 +54,7 @@ pub(super) struct Native {
     control_in: Intake,
     side: Side,
     handshake_timeout: Duration,
-    /// Places for answers that found no room on their lane: as many as have room there.
+    /// Bytes of answers that found no room on their lane: as many as may wait there.
     waiting: Arc<Semaphore>,
     runtime: Handle,
 }
@@ -94,7 +97,7 @@ impl Native {
             control_in: incoming.intake(),
             side,
             handshake_timeout: tuning.limits.handshake_timeout,
-            waiting: Arc::new(Semaphore::new(tuning.control().capacity.get().min(Semaphore::MAX_PERMITS))),
+            waiting: Arc::new(Semaphore::new(tuning.byte_bound.max(tuning.limits.max_message))),
             runtime: Handle::try_current().map_err(|_| Error::NoRuntime)?,
         };
         Ok((native, Inlets { events, control: incoming }))
@@ -149,12 +152,15 @@ impl Native {
 
     /// As [`control`](Self::control) from where nothing may wait; what finds no room is sent by a task of its own.
     ///
-    /// A peer that asks on and on and takes no answer is hung up on when there is no place for such tasks any more.
+    /// A peer that asks on and on and takes no answer is hung up on when as many bytes wait so as may.
     pub(super) fn post(&self, frame: Frame) {
         match self.control.sender().try_send(frame) {
             Ok(()) => {}
             Err(TrySendError::Full(frame)) => {
-                let Ok(place) = self.waiting.clone().try_acquire_owned() else { return self.slot.clear() };
+                let weight = u32::try_from(frame.len().max(LEAST_WEIGHT)).unwrap_or(u32::MAX);
+                let Ok(place) = self.waiting.clone().try_acquire_many_owned(weight) else {
+                    return self.slot.clear();
+                };
                 let sender = self.control.sender().clone();
                 self.runtime.spawn(async move {
                     let _ = sender.send(frame).await;
@@ -192,6 +198,13 @@ impl Native {
     /// The handle that closes the link of requests and answers.
     pub(super) fn control_closer(&self) -> LinkControl {
         self.control.control()
+    }
+
+    /// Gives everything up that is not delivered.
+    pub(super) fn abandon(&self) {
+        for link in self.event_links().chain([&self.control]) {
+            link.control().abandon();
+        }
     }
 
     /// Takes nothing more, and tells the peer how far this side came, which waits for 1 s at most: what was handed to

@@ -102,6 +102,14 @@ impl Outlet {
         }
     }
 
+    /// Ends the connection that there is, and one that is just being made; nothing more will be sent.
+    pub(super) fn end(&self) {
+        match self {
+            Self::Native(native) => native.slot.clear(),
+            Self::Plain(plain) => plain.end(),
+        }
+    }
+
     /// Ends the connection that there is.
     pub(super) fn cut(&self) {
         match self {

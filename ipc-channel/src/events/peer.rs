@@ -121,6 +121,12 @@ impl Peer {
         drop(self.handling.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Completes when there is a connection.
+    pub(super) async fn back(&self) {
+        // The sender lives as long as this.
+        let _ = self.here.subscribe().wait_for(|here| *here).await;
+    }
+
     /// Whether it broke the protocol on its last connection.
     pub(super) fn is_malformed(&self) -> bool {
         self.lock().malformed
@@ -262,7 +268,11 @@ impl Peer {
             state.retired = true;
             std::mem::take(&mut state.tasks)
         };
-        self.wire.cut();
+        self.wire.end();
+        if let Some(native) = self.wire.native() {
+            // Whoever still has a handle hears that there is nobody any more.
+            native.abandon();
+        }
         self.end_calls();
         tasks.into_iter().for_each(|task| task.abort());
     }
@@ -548,8 +558,10 @@ async fn take_control(peer: Arc<Peer>, mut control: Receiver<Frame>) {
 
 impl Peer {
     fn broke_the_protocol(&self) {
-        self.core.counters.malformed.fetch_add(1, Ordering::Relaxed);
-        self.lock().malformed = true;
+        // Once for each connection, however much of it is still to be read.
+        if !std::mem::replace(&mut self.lock().malformed, true) {
+            self.core.counters.malformed.fetch_add(1, Ordering::Relaxed);
+        }
         self.wire.cut();
     }
 
@@ -591,11 +603,10 @@ impl Peer {
                 let encoded = self.core.tuning.codec.encode(&directory, &mut out);
                 self.tell(id, encoded.map(|()| bytes).map_err(|error| EmitError::from(error).into()));
             }
-            Message::GoAway { to } => {
+            Message::GoAway { .. } => {
                 // A client has no clients: what it says here means nothing.
                 if self.core.roster().is_none() {
                     self.lock().left = true;
-                    self.core.sent_away(to);
                 }
             }
             Message::Goodbye => self.lock().left = true,
@@ -673,8 +684,11 @@ impl Peer {
                     return;
                 }
                 // It may have gone meanwhile, before the call was among those that hear of it.
-                if !target.is_connected() {
-                    target.fail_calls(&CallError::Disconnected);
+                if !target.is_connected() && target.calls.give_up(there) {
+                    target.post(&Message::Cancel { id: there });
+                    if self.calls.done_there(id) {
+                        self.tell(id, Err(CallError::Disconnected));
+                    }
                 }
             }
             Err(_) => {

@@ -229,15 +229,22 @@ impl Plain {
         self.queue.close();
     }
 
+    /// Ends the connection that there is. Without one the next one is not to blame.
     pub(super) fn cut(&self) {
+        if self.cut.driving.load(Ordering::Relaxed) {
+            self.end();
+        }
+    }
+
+    /// As [`cut`](Self::cut), also of a connection that is just being made: there is to be none.
+    pub(super) fn end(&self) {
         self.cut.orders.send_modify(|orders| *orders += 1);
     }
 
     fn cut_for(&self, error: WireError) {
-        // While there is no connection there is none to end, and the next one is not to blame.
         if self.cut.driving.load(Ordering::Relaxed) {
             *self.cut.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-            self.cut();
+            self.end();
         }
     }
 }
@@ -269,7 +276,8 @@ impl Outbox {
                     }).await;
                     PlainEnd::Cut
                 }
-                Err(_) => PlainEnd::HangUp,
+                // What the peer said last may still be there to be read.
+                Err(_) => read(&mut reader, cutting, limits, arrivals, malformed).await,
             },
             _ = orders.changed() => {
                 let reason = cut.reason.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -333,6 +341,10 @@ impl Outbox {
             std::future::poll_fn(|cx| self.poll_batch(writer, cx)).await?;
             writer.flush().await?;
             self.report();
+            if !self.queue.is_empty() {
+                // Whoever reads the same connection gets a turn, also when there is always something to write.
+                tokio::task::yield_now().await;
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -22,12 +23,12 @@ use tokio::{
     runtime::Handle,
     sync::{OwnedMutexGuard, watch},
     task::{JoinHandle, JoinSet},
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
     CallError, Closing, Departure, EmitError, Reply, ServerConfig, Undelivered,
-    core::{Core, Roster, Unwelcome},
+    core::{Core, Roster, Unwelcome, is_id, is_name},
     frame::FrameCodec,
     hooks::Hooks,
     lifecycle::{reason_of, reason_of_plain},
@@ -41,7 +42,7 @@ use super::{
 use crate::{DuplicateResponder, Event, EventStream, HandlerCounters, Payload, Subscription};
 
 /// How long closing the listener may take, a matter of one unlink; and what handlers of disconnects have at least.
-const CLOSE_LISTENER: Duration = Duration::from_secs(1);
+const CLOSE_LISTENER: Duration = Duration::from_secs(10);
 
 /// A client that wants to come in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +70,8 @@ pub struct ServerCounters {
     pub refused: u64,
     /// Requests turned away because as many as may were being answered.
     pub busy: u64,
+    /// Requests that an earlier life of the server may have acted on, and that nobody waits for: nothing was done.
+    pub stale_requests: u64,
     /// Connections that were cut because a client broke the protocol; on the wire of node-ipc also frames that
     /// were passed over.
     pub malformed: u64,
@@ -211,6 +214,7 @@ impl Server {
             failed: counters.failed.load(Ordering::Relaxed) + self.shared.acceptor.evicted(),
             refused: counters.refused.load(Ordering::Relaxed),
             busy: counters.busy.load(Ordering::Relaxed),
+            stale_requests: counters.stale_requests.load(Ordering::Relaxed),
             malformed: counters.malformed.load(Ordering::Relaxed),
             hooks_panicked: counters.hooks_panicked.load(Ordering::Relaxed),
             handlers: self.shared.core.handlers.counters(),
@@ -459,7 +463,7 @@ impl Server {
     ///
     /// Afterwards another server may start there at once. A server cannot be closed before it has started, nor twice: it
     /// is there once it has started, and closing takes it. Handlers of disconnects have run when this returns, unless
-    /// they take longer than the deadline and 1 s.
+    /// they take longer than the deadline and 10 s.
     ///
     /// A client that is not connected, or hangs up meanwhile, is not waited for. What was handed to handlers counts as
     /// released; a successor of this server gets the rest.
@@ -556,7 +560,7 @@ impl Shared {
             let what = format!("the client's codec is {}, the server's {codec}", hello.codec);
             return Err(Refusal::Incompatible { what });
         }
-        if hello.from_process.len() > MAX_NAME || !is_id(&hello.from_port) {
+        if name_of(hello).is_some_and(|name| !is_name(name)) || !is_id(&hello.from_port) {
             return Err(Refusal::Unsupported { what: "a client's name or id".to_owned() });
         }
         let request = ClientRequest {
@@ -571,7 +575,11 @@ impl Shared {
     fn admits(&self, request: &ClientRequest) -> bool {
         // The hook is the user's: it runs without the lock.
         let admission = self.admission.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        admission.is_none_or(|admit| admit(request))
+        let Some(admit) = admission else { return true };
+        std::panic::catch_unwind(AssertUnwindSafe(|| admit(request))).unwrap_or_else(|_| {
+            self.ran(1);
+            false
+        })
     }
 
     fn ran(&self, panicked: u64) {
@@ -589,7 +597,9 @@ impl Shared {
     fn enter(self: &Arc<Self>, hello: &Hello, info: &ConnectionInfo) -> Result<Entered, Refusal> {
         let session = hello.session.bits();
         if let Some(known) = self.roster().known(session) {
-            return Ok((known, None));
+            // It was let in as whom it was then.
+            let is_same = *known.id == *hello.from_port && known.name().map(|name| &**name) == name_of(hello);
+            return if is_same { Ok((known, None)) } else { Err(Refusal::NotPermitted) };
         }
         let id: Arc<str> = Arc::from(hello.from_port.as_str());
         let name: Option<Arc<str>> = name_of(hello).map(Arc::from);
@@ -627,11 +637,6 @@ pub(super) fn codec_id(codec: crate::PayloadCodec) -> String {
 
 fn name_of(hello: &Hello) -> Option<&str> {
     Some(hello.from_process.as_str()).filter(|name| !name.is_empty())
-}
-
-/// Whether it is 32 hexadecimal digits.
-fn is_id(id: &str) -> bool {
-    id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// One connection, from its first byte to its last.
@@ -674,6 +679,7 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming, handshaking: Handshaking
             (epoch, turn)
         }
     };
+    let mut here = Here { shared: &shared, peer: &peer, epoch, left: false };
     let welcome = Welcome {
         incarnation: shared.incarnation,
         received: 0,
@@ -704,16 +710,34 @@ async fn serve(shared: Arc<Shared>, incoming: Incoming, handshaking: Handshaking
     };
     peer.disconnected(epoch);
     if let Some(end) = end {
+        if matches!(end, TrunkEnd::Protocol { .. }) {
+            shared.core.counters.malformed.fetch_add(1, Ordering::Relaxed);
+        }
         let departure = Departure::of(&peer, reason_of(&peer, &end));
         shared.ran(shared.disconnected.run(departure).await);
     }
     drop(turn);
-    if !peer.has_left() {
-        sleep(shared.config.keep_cut).await;
+    if !peer.has_left() && timeout(shared.config.keep_cut, peer.back()).await.is_ok() {
+        here.left = true;
     }
-    if shared.roster().leave(&peer, epoch) {
-        // It is in nobody's list any more: this must come to its end when the server closes meanwhile, and this task not.
-        shared.runtime.spawn(give_up(shared.clone(), peer));
+}
+
+/// A client whose connection is served. When that ends, by itself or with its task, the client is gone unless it is back.
+struct Here<'a> {
+    shared: &'a Arc<Shared>,
+    peer: &'a Arc<Peer>,
+    epoch: u64,
+    /// Somebody else sees to it.
+    left: bool,
+}
+
+impl Drop for Here<'_> {
+    fn drop(&mut self) {
+        self.peer.disconnected(self.epoch);
+        if !self.left && self.shared.roster().leave(self.peer, self.epoch) {
+            // It is in nobody's list any more: this must come to its end, also when the server closes meanwhile.
+            self.shared.runtime.spawn(give_up(self.shared.clone(), self.peer.clone()));
+        }
     }
 }
 
@@ -735,23 +759,25 @@ async fn serve_plain(shared: Arc<Shared>, incoming: Incoming, handshaking: Hands
     }) {
         return shared.refused();
     }
-    let mut outbox = None;
+    let (arrived, taken) = arrivals();
+    let mut made = None;
     let make = || {
-        let (plain, out) = Plain::new(&shared.config.tuning, shared.core.max_pending())?;
-        outbox = Some(out);
-        Ok(Peer::new(id.clone(), None, shared.core.clone(), Outlet::Plain(plain)))
+        let (plain, outbox) = Plain::new(&shared.config.tuning, shared.core.max_pending())?;
+        let peer = Peer::new(id.clone(), None, shared.core.clone(), Outlet::Plain(plain));
+        // Before anybody can find it, so that nothing goes out before the greeting.
+        if let Some(greeting) = shared.core.greeting() {
+            let _ = peer.wire.try_event(greeting);
+        }
+        made = peer.connected(1, info.clone()).map(|epoch| (outbox, epoch));
+        peer.start_plain(taken);
+        Ok(peer)
     };
-    let (Ok((peer, _)), Some(mut outbox)) = (shared.roster().enter(random_bits(), &[&*id], make), outbox)
+    let (Ok((peer, _)), Some((mut outbox, epoch))) =
+        (shared.roster().enter(random_bits(), &[&*id], make), made)
     else {
         // This wire has no word for it.
         return shared.refused();
     };
-    let (arrived, taken) = arrivals();
-    peer.start_plain(taken);
-    let epoch = peer.connected(1, info).expect("it is the first");
-    if let Some(greeting) = shared.core.greeting() {
-        let _ = peer.wire.try_event(greeting);
-    }
     let opening = async {
         shared.ran(shared.connected.run(Reply::new(peer.clone())).await);
         peer.open(epoch);

@@ -364,7 +364,7 @@ async fn a_heartbeat_notices_a_stopped_server() {
     let at = place.unix("world");
     let mut stopped = sitting_server(&Life::new(&at, "world"));
     assert_eq!(stopped.recv::<Sat>().await.unwrap(), Sat::Connected);
-    let config = ClientConfig::new("world").endpoint(at).heartbeat(Duration::from_millis(500));
+    let config = ClientConfig::new("world").endpoint(at).heartbeat(Duration::from_secs(5));
     let client = Client::start(config).unwrap();
     let (lost, mut losses) = mpsc::unbounded_channel();
     client.on_disconnect(move |reason| {

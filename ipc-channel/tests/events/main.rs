@@ -4,6 +4,7 @@
 mod addresses;
 mod basics;
 mod calls;
+mod forged;
 mod lanes;
 mod lifecycle;
 mod named;

@@ -247,6 +247,19 @@ impl LinkControl {
         self.shared.closed(deadline).await
     }
 
+    /// Gives up at once, without a word to the receiver and without waiting, for an owner that goes: its handles refuse
+    /// values from now on. How many accepted values were not released is returned: an upper bound.
+    pub fn abandon(&self) -> usize {
+        let mut pending = 0;
+        self.shared.command(|state| {
+            state.closing = true;
+            state.stopped = true;
+            pending = state.machine.pending();
+        });
+        self.shared.resettle();
+        pending
+    }
+
     /// As [`close`](Self::close), and lets the thread wait, for threads without a runtime.
     ///
     /// # Errors

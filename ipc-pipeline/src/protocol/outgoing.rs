@@ -155,7 +155,7 @@ pub struct Outgoing {
     ask_again: bool,
     finishing: bool,
     fin_staged: bool,
-    /// Where FIN ends in the staged bytes.
+    /// Where FIN ends in the staged bytes; 0 once it is written.
     fin_end: usize,
     aborting: bool,
     abort_staged: bool,
@@ -408,7 +408,7 @@ impl Outgoing {
                 return Err(ProtocolError::UnexpectedFrame { kind: frame[3] });
             }
         }
-        let fin_written = self.fin_staged && (self.staged.is_empty() || self.staged_at >= self.fin_end);
+        let fin_written = self.fin_staged && self.staged_at >= self.fin_end;
         if fin_written && self.log.lowest() == self.log.next() {
             self.end.get_or_insert(End::Finished);
         }
@@ -490,6 +490,8 @@ impl Outgoing {
             if self.staged_at == self.staged.len() {
                 self.staged.clear();
                 self.staged_at = 0;
+                // If FIN was among it, it is written, whatever is staged next.
+                self.fin_end = 0;
             }
         }
         if count > 0 {

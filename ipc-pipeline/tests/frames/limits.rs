@@ -1,6 +1,6 @@
 //! Limits that hold whatever the peer sends, and however it is cut.
 
-use ipc_pipeline::protocol::{Control, HEADER_LEN, Header, Kind, ProtocolError, Space};
+use ipc_pipeline::protocol::{Control, End, HEADER_LEN, Header, Kind, ProtocolError, Space};
 use ipc_testkit::proptest::prelude::*;
 
 use super::{
@@ -125,4 +125,26 @@ proptest! {
         receiving.machine.handle_hello(&hello).unwrap();
         exercise(&mut receiving, &second);
     }
+}
+
+/// The ack of the end may come while a request of the sender, which is staged behind FIN, has not been written: the session
+/// is over all the same, and nobody waits for an answer that has nothing to tell.
+#[test]
+fn the_ack_of_the_end_counts_while_a_request_behind_it_waits() {
+    let mut machine = sending(1);
+    machine.finish();
+    machine.wait_for_release();
+    let fin = frame(Control::Fin);
+    let mut written = Vec::new();
+    while !written.ends_with(&fin) {
+        assert!(machine.poll_transmit().pending, "{written:?}");
+        let mut slices = [std::io::IoSlice::new(&[])];
+        assert_eq!(machine.slices(&mut slices), 1);
+        written.push(slices[0][0]);
+        machine.handle_written(1);
+    }
+    // A request may be staged here, and nothing of it is written.
+    machine.poll_transmit();
+    machine.handle_control(Control::Ack { released: 1, max_values: 100, max_bytes: 1 << 20 }).unwrap();
+    assert_eq!(machine.end(), Some(&End::Finished));
 }

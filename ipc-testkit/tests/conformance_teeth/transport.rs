@@ -423,7 +423,13 @@ impl AsyncWrite for MutantWriter {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.how {
-            How::SwallowsEof => return Poll::Ready(Ok(())),
+            How::SwallowsEof => {
+                // It lives on, as whoever closed it is about to let go of it.
+                if let Some(inner) = self.inner.take() {
+                    self.kept.keep(inner);
+                }
+                return Poll::Ready(Ok(()));
+            }
             How::ShutdownClosesBothWays => self.shut.store(true, Ordering::SeqCst),
             _ => {}
         }

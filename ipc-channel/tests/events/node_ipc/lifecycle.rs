@@ -136,8 +136,13 @@ async fn a_client_that_is_only_hung_up_on_keeps_to_its_schedule() {
         Client::start(away(&place, Wire::node_ipc()).retry(RetryPolicy::Backoff(schedule))).unwrap();
     let mut heard = life(&turned_away);
     for _ in 0..2 {
+        let began = std::time::Instant::now();
         assert_eq!(soon("the connection", heard.recv()).await.unwrap(), "connected");
         assert_eq!(soon("its end", heard.recv()).await.unwrap(), "disconnected: Lost");
+        if began.elapsed() >= Duration::from_millis(900) {
+            // The machine stood still: a connection that lasts a second counts as one, and this shows nothing.
+            return turned_away.abort().await;
+        }
     }
     for _ in 0..100 {
         tokio::task::yield_now().await;
